@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 BOOK   := _build/book
+BENCH  := .venv-bench
 CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
 # Printed numbers must not depend on how many threads a matrix product uses.
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book html test test-other-cpu train lab export run lint clean
+.PHONY: help setup book html test test-other-cpu bench train lab export run lint clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -37,6 +38,12 @@ test-other-cpu: $(READY) ## the chapters once more, as on a processor without ve
 	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL" \
 	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile chapters
 
+bench: $(BENCH)/ready ## time the book against NumPy, PyTorch and JAX; QUICK=1 for a short run
+	$(BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)
+
+$(BENCH)/ready: benchmarks/requirements.txt tools/setup.sh
+	@sh tools/setup.sh "$(PYTHON)" "$(BENCH)" benchmarks/requirements.txt
+
 train: $(READY) ## train on input.txt and invent 20 names
 	$(BIN)/python -m microgpt
 
@@ -55,5 +62,5 @@ lint: $(READY) ## style and spelling
 	$(BIN)/codespell
 
 clean: ## remove everything that was built
-	rm -rf _build $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf _build $(VENV) $(BENCH) .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

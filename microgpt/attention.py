@@ -12,7 +12,7 @@ from microgpt.matrix import (
     column_major,
     kernel,
     matmul,
-    matmul_nt_add,
+    matmul_add,
     matmul_tn,
     scale,
     softmax,
@@ -127,11 +127,11 @@ def naive_attention_backward(do, q, k, v, p, n_head: int):
     for h in range(n_head):
         rows = slice(h * d, (h + 1) * d)
         doh, dqh, dkh, dvh = (head(x, h, n_head) for x in (do, dq, dk, dv))
-        matmul_nt_add(doh, p[:, :, h], dvh)
+        matmul_add(doh, p[:, :, h].T, dvh)
         matmul_tn(head(v, h, n_head), doh, dp, vt)
         softmax_backward(dp, p[:, :, h], ds)
         scale(ds, q.dtype.type(1 / math.sqrt(d)))
         matmul(head(k, h, n_head), ds, dqh)
-        matmul_nt_add(head(q, h, n_head), ds, dkh)
+        matmul_add(head(q, h, n_head), ds.T, dkh)
         dq[rows], dk[rows], dv[rows] = dqh, dkh, dvh
     return dq, dk, dv

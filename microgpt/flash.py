@@ -11,14 +11,14 @@ import numpy as np
 from microgpt.matrix import (
     check_matrix,
     column_major,
-    columns,
+    exp_float32,
+    exp_float64,
+    exponential,
     fill,
+    inlined,
     kernel,
     matmul,
     matmul_add,
-    matmul_nt_add,
-    scale,
-    transpose,
 )
 
 from .attention import check_attention
@@ -26,118 +26,246 @@ from .attention import check_attention
 
 # %% chapters/06_flash_attention.ipynb #8e18029f
 @kernel
-def load(x, h, start, factor, tile):
-    """Copy head h's columns start, start + 1, ... of x (C x N) into a tile, scaled.
+def load_rows(x, h0, start, n, factor, tile):
+    """Lay out queries of a group of heads with positions as rows, scaled.
 
-    tile: (d x B); columns past the end of x become zero. Chapter 6.
+    x (C x N); tile (B x d x G): tile[i, c, g] = factor x[(h0 + g) d + c, start + i]
+    for i < n. Chapter 6, :eq:`flash-lanes`.
     """
-    d = tile.shape[0]
-    for t in range(tile.shape[1]):
-        for c in range(d):
-            inside = start + t < x.shape[1]
-            tile[c, t] = factor * x[h * d + c, start + t] if inside else 0.0
+    B, d, G = tile.shape
+    rows = tile.T.reshape((G * d, B)).T
+    for i in range(n):
+        for r in range(G * d):
+            rows[i, r] = factor * x[h0 * d + r, start + i]
 
 
-# %% chapters/06_flash_attention.ipynb #dd9b4c1a
 @kernel
-def store_add(tile, h, start, x):
-    """Add tile (d x B) to head h's columns start, start + 1, ... of x (C x N).
+def store_rows(tile, h0, start, n, factor, x):
+    """The way back of `load_rows`: x[(h0 + g) d + c, start + i] = factor tile[i, c, g].
 
-    Columns of the tile past the end of x are left out. Chapter 6.
+    Rows of the tile from n on are left out. Chapter 6, :eq:`flash-lanes`.
+    """
+    B, d, G = tile.shape
+    rows = tile.T.reshape((G * d, B)).T
+    for i in range(n):
+        for r in range(G * d):
+            x[h0 * d + r, start + i] = factor * rows[i, r]
+
+
+# %% chapters/06_flash_attention.ipynb #baff7f43
+@kernel
+def load_columns(x, h0, start, n, factor, tile):
+    """Copy n columns of a group of heads, scaled; a tile's further columns stay.
+
+    x (C x N); tile (d x B x G): tile[c, j, g] = factor x[(h0 + g) d + c, start + j].
+    Chapter 6.
     """
     d = tile.shape[0]
-    for t in range(min(tile.shape[1], x.shape[1] - start)):
-        for c in range(d):
-            x[h * d + c, start + t] += tile[c, t]
+    for g in range(tile.shape[2]):
+        for j in range(n):
+            for c in range(d):
+                tile[c, j, g] = factor * x[(h0 + g) * d + c, start + j]
+
+
+@kernel
+def store_columns(tile, h0, start, n, x):
+    """Copy n columns of a tile (d x B x G) back to their heads' rows of x (C x N).
+
+    Chapter 6.
+    """
+    d = tile.shape[0]
+    for g in range(tile.shape[2]):
+        for j in range(n):
+            for c in range(d):
+                x[(h0 + g) * d + c, start + j] = tile[c, j, g]
+
+
+# %% chapters/06_flash_attention.ipynb #2f0d3c4b
+@kernel
+def fill_stack(x, value):
+    """x[i, j, g] = value, for every element of a stack of matrices. Chapter 6."""
+    elements = x.T.flat
+    for i in range(x.size):
+        elements[i] = value
 
 
 # %% chapters/06_flash_attention.ipynb #beb0a33e
 @kernel
-def mask_tile(s, j0, i0, n_keys, causal):
-    """s[j, i] = -inf where key j0 + j does not exist or comes after position i0 + i.
+def mask_tile(s, n, n_keys, j0, i0):
+    """s[i, j, g] = -inf where key j0 + j comes after the query at position i0 + i.
 
-    s: (B keys x B queries), in place. Chapter 6, :eq:`flash-mask`.
+    s: (B queries x B keys x G), of which n queries and n_keys keys are in use; the
+    rest stays as it is. Chapter 6, :eq:`flash-mask`.
     """
-    for i in range(s.shape[1]):
-        visible = min(i0 + i + 1, n_keys) if causal else n_keys
-        for j in range(max(visible - j0, 0), s.shape[0]):
-            s[j, i] = -np.inf
+    for g in range(s.shape[2]):
+        for j in range(n_keys):
+            for i in range(min(max(j0 + j - i0, 0), n)):
+                s[i, j, g] = -np.inf
 
 
 # %% chapters/06_flash_attention.ipynb #8932ba8a
 @kernel
-def online_softmax(s, m, l, h, i0, o):
-    """Take one more tile of scores into the running softmax of its queries.
+def running_maximum(s, n_keys, m, correction):
+    """m = the maximum of m and of the scores of each query; correction = old m - new m.
 
-    s (B keys x B queries) becomes exp(s - m); the running maximum m and sum l
-    (n_head x N) and the output so far o (d x B queries) are brought to the new
-    maximum. Chapter 6, :eq:`flash-online`; Milakov and Gimelshein 2018.
+    s: (B queries x B keys x G); m, correction: (B x G). Chapter 6, :eq:`flash-online`.
     """
-    for i in range(s.shape[1]):
-        top = m[h, i0 + i]
-        for j in range(s.shape[0]):
-            top = max(top, s[j, i])
-        correction = math.exp(m[h, i0 + i] - top)
-        total = correction * l[h, i0 + i]
-        for j in range(s.shape[0]):
-            s[j, i] = math.exp(s[j, i] - top)
-            total += s[j, i]
-        for c in range(o.shape[0]):
-            o[c, i] *= correction
-        m[h, i0 + i] = top
-        l[h, i0 + i] = total
+    for g in range(s.shape[2]):
+        for i in range(s.shape[0]):
+            correction[i, g] = m[i, g]
+        for j in range(n_keys):
+            for i in range(s.shape[0]):
+                m[i, g] = max(m[i, g], s[i, j, g])
+        for i in range(s.shape[0]):
+            correction[i, g] -= m[i, g]
 
 
 # %% chapters/06_flash_attention.ipynb #cdc4dc92
 @kernel
-def divide_columns(o, l, h, i0):
-    """o[:, i] /= l[h, i0 + i]: the last step of the running softmax. Chapter 6."""
-    for i in range(o.shape[1]):
-        for c in range(o.shape[0]):
-            o[c, i] /= l[h, i0 + i]
+def exponential_below(s, n, n_keys, m):
+    """s[i, j, g] becomes e^(s[i, j, g] - m[i, g]) for n queries and n_keys keys.
+
+    s: (B queries x B keys x G); m: (B x G). Rows up to the next multiple of eight are
+    computed along. Chapter 6, :eq:`flash-online`.
+    """
+    rows = (n + 7) // 8 * 8
+    if np.finfo(s.dtype).bits == 32:
+        for g in range(s.shape[2]):
+            for j in range(n_keys):
+                for i in range(rows):
+                    s[i, j, g] = exp_float32(s[i, j, g] - m[i, g])
+    else:
+        for g in range(s.shape[2]):
+            for j in range(n_keys):
+                for i in range(rows):
+                    s[i, j, g] = exp_float64(s[i, j, g] - m[i, g])
+
+
+# %% chapters/06_flash_attention.ipynb #dd78fd6e
+@kernel
+def running_sum(p, n_keys, correction, l):
+    """l = correction l + the sum over the keys of p; p (B queries x B keys x G).
+
+    correction, l: (B x G). Chapter 6, :eq:`flash-online`.
+    """
+    for g in range(p.shape[2]):
+        for i in range(p.shape[0]):
+            l[i, g] *= correction[i, g]
+        for j in range(n_keys):
+            for i in range(p.shape[0]):
+                l[i, g] += p[i, j, g]
+
+
+# %% chapters/06_flash_attention.ipynb #8f9fde9c
+@kernel
+def scale_rows(x, n, factor):
+    """x[i, j, g] *= factor[i, g] for the first n columns j; factor (B x G).
+
+    Chapter 6, :eq:`flash-online`.
+    """
+    for g in range(x.shape[2]):
+        for j in range(n):
+            for i in range(x.shape[0]):
+                x[i, j, g] *= factor[i, g]
+
+
+@kernel
+def reciprocal(x, out):
+    """out = 1 / x, element by element; both (m x n). Chapter 6."""
+    for j in range(x.shape[1]):
+        for i in range(x.shape[0]):
+            out[i, j] = 1 / x[i, j]
+
+
+# %% chapters/06_flash_attention.ipynb #d1b5bf31
+@kernel
+def store_statistics(tile_m, tile_l, h0, start, n, m, l):
+    """Copy the running maximum and sum of n queries (B x G) to m and l (n_head x N).
+
+    Chapter 6.
+    """
+    for i in range(n):
+        for g in range(tile_m.shape[1]):
+            m[h0 + g, start + i] = tile_m[i, g]
+            l[h0 + g, start + i] = tile_l[i, g]
 
 
 # %% chapters/06_flash_attention.ipynb #2cb2417a
-FlashWorkspace = namedtuple("FlashWorkspace", "q k kt v vt o dq dk dv s ds delta")
+FlashWorkspace = namedtuple(
+    "FlashWorkspace", "s dp m l correction delta q_t do_t dq_t q do k v dk dv"
+)
 
 
 def flash_workspace(d: int, tile: int, n_head: int, n: int, dtype) -> FlashWorkspace:
-    """The fast memory of the tiled kernels: (d x tile) and (tile x tile) matrices.
+    """The fast memory of the tiled kernels, for tiles of G heads at a time.
 
-    `delta` (n_head x n) holds one number a query and head. Chapter 6.
+    G is the largest divisor of n_head for which the scores of a tile pair, B x B x G,
+    stay within 4,096 numbers, and at least 1. Tiles of queries have B = `tile` rows,
+    rounded up to a multiple of 16. The last axis of what belongs to queries counts
+    their tiles. Chapter 6, table of shapes.
     """
-    shapes = {name: (d, tile) for name in ("q", "k", "v", "o", "dq", "dk", "dv")}
-    shapes |= {"kt": (tile, d), "vt": (tile, d), "s": (tile, tile), "ds": (tile, tile)}
-    shapes["delta"] = (n_head, n)
+    tiles, B = -(-n // tile), -(-tile // 16) * 16
+    small = [g for g in range(1, n_head + 1) if g == 1 or g * B * B <= 4096]
+    G = max(g for g in small if n_head % g == 0)
+    shapes = {name: (d, tile, G) for name in ("k", "v", "dk", "dv")}
+    shapes |= {name: (d, B, G, tiles) for name in ("q", "do")}
+    shapes |= {name: (B, d, G, tiles) for name in ("q_t", "do_t", "dq_t")}
+    shapes |= {name: (B, G, tiles) for name in ("m", "l", "delta")}
+    shapes |= {"s": (B, tile, G), "dp": (B, tile, G), "correction": (B, G)}
     return FlashWorkspace(
         **{name: column_major(*shape, dtype=dtype) for name, shape in shapes.items()}
     )
 
 
 # %% chapters/06_flash_attention.ipynb #ae8d6959
-@kernel
-def flash_query_tile(q, k, v, h, i0, n, causal, o, m, l, w):
-    """Attend from queries i0 .. i0 + n - 1 of head h to every tile of keys they see.
+@inlined
+def flash_key_tile(k, v, h0, j0, n_keys, position, n, causal, w):
+    """Take keys j0 .. j0 + n_keys - 1 of G heads into the running softmax of n queries.
+
+    The queries, the first of them at `position`, are tile 0 of the workspace, as are
+    their running maximum w.m, sum w.l and output w.dq_t. Chapter 6,
+    :eq:`flash-lanes` and :eq:`flash-online`.
+    """
+    d, _, G = w.k.shape
+    q_t, o_t, m, l = w.q_t.T[0].T, w.dq_t.T[0].T, w.m.T[0].T, w.l.T[0].T
+    load_columns(k, h0, j0, n_keys, k.dtype.type(1), w.k)
+    load_columns(v, h0, j0, n_keys, k.dtype.type(1), w.v)
+    for g in range(G):
+        matmul(q_t.T[g].T, w.k.T[g, :n_keys].T, w.s.T[g, :n_keys].T)
+    if causal and j0 + n_keys > position:
+        mask_tile(w.s, n, n_keys, j0, position)
+    running_maximum(w.s, n_keys, m, w.correction)
+    exponential_below(w.s, n, n_keys, m)
+    exponential(w.correction)
+    running_sum(w.s, n_keys, w.correction, l)
+    scale_rows(o_t, d, w.correction)
+    for g in range(G):
+        matmul_add(w.s.T[g, :n_keys].T, w.v.T[g, :n_keys], o_t.T[g].T)
+
+
+# %% chapters/06_flash_attention.ipynb #fedcf4d3
+@inlined
+def flash_query_tile(q, k, v, h0, i0, n, causal, o, m, l, w):
+    """Attend from queries i0 .. i0 + n - 1 of G heads, from h0 on, to all they see.
 
     When causal, the queries are the last of the keys' positions. Chapter 6,
     :eq:`flash-forward`.
     """
-    d, tile = w.k.shape
-    qi, oi, s = columns(w.q, 0, n), columns(w.o, 0, n), columns(w.s, 0, n)
-    past = k.shape[1] - q.shape[1]
+    d, tile, _ = w.k.shape
+    past, one = k.shape[1] - q.shape[1], q.dtype.type(1)
     end = min(past + i0 + n, k.shape[1]) if causal else k.shape[1]
-    load(q, h, i0, q.dtype.type(1 / math.sqrt(d)), qi)
-    fill(oi, 0.0)
+    q_t, o_t, tile_m, tile_l = w.q_t.T[0].T, w.dq_t.T[0].T, w.m.T[0].T, w.l.T[0].T
+    load_rows(q, h0, i0, n, q.dtype.type(1 / math.sqrt(d)), q_t)
+    fill_stack(o_t, 0.0)
+    fill(tile_m, -np.inf)
+    fill(tile_l, 0.0)
     for j0 in range(0, end, tile):
-        load(k, h, j0, k.dtype.type(1), w.k)
-        load(v, h, j0, v.dtype.type(1), w.v)
-        transpose(w.k, w.kt)
-        matmul(w.kt, qi, s)
-        mask_tile(s, j0, past + i0, k.shape[1], causal)
-        online_softmax(s, m, l, h, i0, oi)
-        matmul_add(w.v, s, oi)
-    divide_columns(oi, l, h, i0)
-    store_add(oi, h, i0, o)
+        n_keys = min(tile, end - j0)
+        flash_key_tile(k, v, h0, j0, n_keys, past + i0, n, causal, w)
+    reciprocal(tile_l, w.correction)
+    scale_rows(o_t, d, w.correction)
+    store_rows(o_t, h0, i0, n, one, o)
+    store_statistics(tile_m, tile_l, h0, i0, n, m, l)
 
 
 # %% chapters/06_flash_attention.ipynb #2ced804f
@@ -149,13 +277,10 @@ def flash_forward(q, k, v, tile, causal, o, m, l, w):
     tile. When causal, the queries are the last N of the M positions. Chapter 6,
     :eq:`flash-forward`; Dao 2023.
     """
-    fill(m, -np.inf)
-    fill(l, 0.0)
-    fill(o, 0.0)
-    for h in range(m.shape[0]):
+    for h0 in range(0, m.shape[0], w.s.shape[2]):
         for i0 in range(0, q.shape[1], tile):
             n = min(tile, q.shape[1] - i0)
-            flash_query_tile(q, k, v, h, i0, n, causal, o, m, l, w)
+            flash_query_tile(q, k, v, h0, i0, n, causal, o, m, l, w)
 
 
 # %% chapters/06_flash_attention.ipynb #32a721c0
@@ -191,68 +316,82 @@ def check_tile(tile: int, n: int) -> int:
 
 # %% chapters/06_flash_attention.ipynb #9cb18a70
 @kernel
-def recompute_probabilities(s, m, l, h, i0):
-    """s becomes exp(s - m) / l: the probabilities, from two numbers a query.
+def load_statistics(do, o, m, l, h0, start, n, tile_m, inverse_l, delta):
+    """What the backward pass needs of n queries: m, 1 / l and delta, each (B x G).
 
-    s: (B keys x B queries); m, l: (n_head x N). Chapter 6, :eq:`flash-recompute`.
+    do, o: (C x N); m, l: (n_head x N). delta = do_i . o_i over the rows of a head,
+    which equals the dot product of a query's probabilities with their gradient. Rows
+    from n on are set so that their probabilities vanish. Chapter 6, :eq:`flash-delta`.
     """
-    for i in range(s.shape[1]):
-        for j in range(s.shape[0]):
-            s[j, i] = math.exp(s[j, i] - m[h, i0 + i]) / l[h, i0 + i]
+    d = do.shape[0] // m.shape[0]
+    for g in range(tile_m.shape[1]):
+        h = h0 + g
+        for i in range(n):
+            tile_m[i, g], inverse_l[i, g] = m[h, start + i], 1 / l[h, start + i]
+            total = do.dtype.type(0)
+            for c in range(h * d, (h + 1) * d):
+                total += do[c, start + i] * o[c, start + i]
+            delta[i, g] = total
+        for i in range(n, tile_m.shape[0]):
+            tile_m[i, g] = inverse_l[i, g] = delta[i, g] = 0.0
 
 
 # %% chapters/06_flash_attention.ipynb #ddb0f91d
 @kernel
-def output_dot(do, o, delta):
-    """delta[h, i] = do_i . o_i over the rows of head h.
-
-    do, o: (C x N); delta: (n_head x N). It equals the dot product of a query's
-    probabilities with their gradient, which the softmax backward needs. Chapter 6,
-    :eq:`flash-delta`.
-    """
-    d = do.shape[0] // delta.shape[0]
-    for i in range(do.shape[1]):
-        for h in range(delta.shape[0]):
-            total = do.dtype.type(0)
-            for c in range(h * d, (h + 1) * d):
-                total += do[c, i] * o[c, i]
-            delta[h, i] = total
-
-
-# %% chapters/06_flash_attention.ipynb #a9b89d2d
-@kernel
-def score_gradient(p, delta, h, i0, ds):
-    """ds = p (dp - delta): on entry ds holds dp; all tiles (B keys x B queries).
+def score_gradient(p, n_keys, delta, dp):
+    """dp becomes ds = p (dp - delta); p, dp: (B queries x B keys x G); delta (B x G).
 
     Chapter 6, :eq:`flash-score-gradient`.
     """
-    for i in range(p.shape[1]):
-        for j in range(p.shape[0]):
-            ds[j, i] = p[j, i] * (ds[j, i] - delta[h, i0 + i])
+    for g in range(p.shape[2]):
+        for j in range(n_keys):
+            for i in range(p.shape[0]):
+                dp[i, j, g] = p[i, j, g] * (dp[i, j, g] - delta[i, g])
+
+
+# %% chapters/06_flash_attention.ipynb #1580ed35
+@inlined
+def load_query_tile(do, q, o, m, l, h0, u, n, tile, w):
+    """Tile u of the queries and of their gradient, n positions, both ways round.
+
+    Chapter 6, :eq:`flash-lanes`.
+    """
+    i0, one = u * tile, q.dtype.type(1)
+    inverse_sqrt_d = q.dtype.type(1 / math.sqrt(w.k.shape[0]))
+    for x in (w.q_t, w.do_t, w.dq_t):
+        fill_stack(x.T[u].T, 0.0)
+    for x in (w.q, w.do):
+        fill_stack(x.T[u].T, 0.0)
+    load_rows(q, h0, i0, n, inverse_sqrt_d, w.q_t.T[u].T)
+    load_rows(do, h0, i0, n, one, w.do_t.T[u].T)
+    load_columns(q, h0, i0, n, inverse_sqrt_d, w.q.T[u].T)
+    load_columns(do, h0, i0, n, one, w.do.T[u].T)
+    tile_m, inverse_l, delta = w.m.T[u].T, w.l.T[u].T, w.delta.T[u].T
+    load_statistics(do, o, m, l, h0, i0, n, tile_m, inverse_l, delta)
 
 
 # %% chapters/06_flash_attention.ipynb #b76491dd
-@kernel
-def flash_tile_pair(do, q, h, i0, n, j0, n_keys, causal, m, l, dq, w):
-    """One (key tile, query tile) pair of the backward pass.
+@inlined
+def flash_tile_pair(u, i0, n, j0, n_keys, past, causal, w):
+    """One (key tile, query tile) pair of the backward pass, for G heads.
 
-    Adds to the key tile's dk and dv in the workspace and to dq. Chapter 6,
+    Adds to the key tile's dk and dv and to the query tile's dq. Chapter 6,
     :eq:`flash-backward`.
     """
-    inverse_sqrt_d = q.dtype.type(1 / math.sqrt(w.k.shape[0]))
-    qi, doi, dqi = columns(w.q, 0, n), columns(w.o, 0, n), columns(w.dq, 0, n)
-    p, ds = columns(w.s, 0, n), columns(w.ds, 0, n)
-    load(q, h, i0, inverse_sqrt_d, qi)
-    load(do, h, i0, do.dtype.type(1), doi)
-    matmul(w.kt, qi, p)
-    mask_tile(p, j0, n_keys - q.shape[1] + i0, n_keys, causal)
-    recompute_probabilities(p, m, l, h, i0)
-    matmul_nt_add(doi, p, w.dv)
-    matmul(w.vt, doi, ds)
-    score_gradient(p, w.delta, h, i0, ds)
-    matmul_nt_add(qi, ds, w.dk)
-    matmul(w.k, ds, dqi)
-    store_add(dqi, h, i0, dq)
+    for g in range(w.k.shape[2]):
+        k, v = w.k.T[g, :n_keys].T, w.v.T[g, :n_keys].T
+        matmul(w.q_t.T[u, g].T, k, w.s.T[g, :n_keys].T)
+        matmul(w.do_t.T[u, g].T, v, w.dp.T[g, :n_keys].T)
+    if causal and j0 + n_keys > past + i0:
+        mask_tile(w.s, n, n_keys, j0, past + i0)
+    exponential_below(w.s, n, n_keys, w.m.T[u].T)
+    scale_rows(w.s, n_keys, w.l.T[u].T)
+    score_gradient(w.s, n_keys, w.delta.T[u].T, w.dp)
+    for g in range(w.k.shape[2]):
+        p, ds = w.s.T[g, :n_keys].T, w.dp.T[g, :n_keys].T
+        matmul_add(w.do.T[u, g].T, p, w.dv.T[g, :n_keys].T)
+        matmul_add(w.q.T[u, g].T, ds, w.dk.T[g, :n_keys].T)
+        matmul_add(ds, w.k.T[g, :n_keys], w.dq_t.T[u, g].T)
 
 
 # %% chapters/06_flash_attention.ipynb #eb2acb04
@@ -263,27 +402,25 @@ def flash_backward(do, q, k, v, o, m, l, tile, causal, dq, dk, dv, w):
     do, dq: (C x N) like q and o; dk, dv: (C x M) like k and v; m, l as the forward
     pass left them. Chapter 6, :eq:`flash-backward`; Dao 2023.
     """
-    inverse_sqrt_d = k.dtype.type(1 / math.sqrt(w.k.shape[0]))
-    past = k.shape[1] - q.shape[1]
-    output_dot(do, o, w.delta)
-    fill(dq, 0.0)
-    fill(dk, 0.0)
-    fill(dv, 0.0)
-    for h in range(m.shape[0]):
-        for j0 in range(0, k.shape[1], tile):
-            load(v, h, j0, v.dtype.type(1), w.v)
-            transpose(w.v, w.vt)
-            load(k, h, j0, k.dtype.type(1), w.k)
-            transpose(w.k, w.kt)
-            scale(w.k, inverse_sqrt_d)
-            fill(w.dk, 0.0)
-            fill(w.dv, 0.0)
-            seen = max(j0 - past, 0) // tile * tile if causal else 0
-            for i0 in range(seen, q.shape[1], tile):
-                n = min(tile, q.shape[1] - i0)
-                flash_tile_pair(do, q, h, i0, n, j0, k.shape[1], causal, m, l, dq, w)
-            store_add(w.dk, h, j0, dk)
-            store_add(w.dv, h, j0, dv)
+    (d, _, G), (_, N), M = w.k.shape, q.shape, k.shape[1]
+    past, one, tiles = M - N, k.dtype.type(1), (N + tile - 1) // tile
+    for h0 in range(0, m.shape[0], G):
+        for u in range(tiles):
+            load_query_tile(do, q, o, m, l, h0, u, min(tile, N - u * tile), tile, w)
+        for j0 in range(0, M, tile):
+            n_keys = min(tile, M - j0)
+            load_columns(k, h0, j0, n_keys, one, w.k)
+            load_columns(v, h0, j0, n_keys, one, w.v)
+            fill_stack(w.dk, 0.0)
+            fill_stack(w.dv, 0.0)
+            for u in range(max(j0 - past, 0) // tile if causal else 0, tiles):
+                i0, n = u * tile, min(tile, N - u * tile)
+                flash_tile_pair(u, i0, n, j0, n_keys, past, causal, w)
+            store_columns(w.dk, h0, j0, n_keys, dk)
+            store_columns(w.dv, h0, j0, n_keys, dv)
+        for u in range(tiles):
+            n, factor = min(tile, N - u * tile), q.dtype.type(1 / math.sqrt(d))
+            store_rows(w.dq_t.T[u].T, h0, u * tile, n, factor, dq)
 
 
 # %% chapters/06_flash_attention.ipynb #a3a4adbb

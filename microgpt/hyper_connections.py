@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .matrix import kernel
+from .matrix import dot, inlined, kernel
 
 
 # %% chapters/04_hyper_connections.ipynb #d8cb2cc8
@@ -71,6 +71,33 @@ def expand(x, s):
                 s[c, i, t] = x[c, t]
 
 
+# %% chapters/04_hyper_connections.ipynb #cd4afddc
+@inlined
+def weighted_sum(weights, s, t, n, out):
+    """out[c] = sum over the first n streams j of weights[j] s[c, j, t].
+
+    Chapter 4, :eq:`hyper-aggregate`.
+    """
+    for c in range(s.shape[0]):
+        total = s.dtype.type(0)
+        for j in range(n):
+            total += weights[j] * s[c, j, t]
+        out[c] = total
+
+
+@inlined
+def weigh_streams(weights, s, t, out):
+    """out = sum_j weights[j] s_j at position t; weights (n,), s (C x n x T), out (C,).
+
+    For two streams the number is a constant, which lets the compiler unroll the sum.
+    Chapter 4, :eq:`hyper-aggregate`.
+    """
+    if s.shape[1] == 2:
+        weighted_sum(weights, s, t, 2, out)
+    else:
+        weighted_sum(weights, s, t, s.shape[1], out)
+
+
 # %% chapters/04_hyper_connections.ipynb #cba16704
 @kernel
 def mix(A, s, m):
@@ -81,11 +108,7 @@ def mix(A, s, m):
     """
     for t in range(s.shape[2]):
         for i in range(s.shape[1]):
-            for c in range(s.shape[0]):
-                total = s.dtype.type(0)
-                for j in range(s.shape[1]):
-                    total += A[i, j] * s[c, j, t]
-                m[c, i, t] = total
+            weigh_streams(A[i], s, t, m.T[t][i])
 
 
 # %% chapters/04_hyper_connections.ipynb #d2afe561
@@ -98,11 +121,7 @@ def aggregate(alpha, m, h):
     :eq:`hyper-contract`; Zhu et al. 2024.
     """
     for t in range(m.shape[2]):
-        for c in range(m.shape[0]):
-            total = m.dtype.type(0)
-            for i in range(m.shape[1]):
-                total += alpha[i] * m[c, i, t]
-            h[c, t] = total
+        weigh_streams(alpha, m, t, h.T[t])
 
 
 # %% chapters/04_hyper_connections.ipynb #2931b1cb
@@ -133,7 +152,7 @@ def aggregate_backward(dh, alpha, m, dm, dalpha):
         for t in range(m.shape[2]):
             for c in range(m.shape[0]):
                 dm[c, i, t] += alpha[i] * dh[c, t]
-                total += dh[c, t] * m[c, i, t]
+            total += dot(dh.T[t], m.T[t][i])
         dalpha[i] += total
 
 
@@ -147,17 +166,14 @@ def distribute_backward(ds, beta, y, dm, dy, dbeta):
     :eq:`hyper-distribute-backward`.
     """
     for t in range(ds.shape[2]):
-        for c in range(ds.shape[0]):
-            total = ds.dtype.type(0)
-            for i in range(ds.shape[1]):
+        weigh_streams(beta, ds, t, dy.T[t])
+        for i in range(ds.shape[1]):
+            for c in range(ds.shape[0]):
                 dm[c, i, t] = ds[c, i, t]
-                total += beta[i] * ds[c, i, t]
-            dy[c, t] = total
     for i in range(ds.shape[1]):
         total = ds.dtype.type(0)
         for t in range(ds.shape[2]):
-            for c in range(ds.shape[0]):
-                total += ds[c, i, t] * y[c, t]
+            total += dot(ds.T[t][i], y.T[t])
         dbeta[i] += total
 
 
@@ -175,16 +191,11 @@ def mix_backward(dm, A, s, ds, dA):
         for j in range(n):
             total = s.dtype.type(0)
             for t in range(s.shape[2]):
-                for c in range(s.shape[0]):
-                    total += dm[c, i, t] * s[c, j, t]
+                total += dot(dm.T[t][i], s.T[t][j])
             dA[i, j] = total
     for t in range(s.shape[2]):
         for j in range(n):
-            for c in range(s.shape[0]):
-                total = s.dtype.type(0)
-                for i in range(n):
-                    total += A[i, j] * dm[c, i, t]
-                ds[c, j, t] = total
+            weigh_streams(A.T[j], dm, t, ds.T[t][j])
 
 
 # %% chapters/04_hyper_connections.ipynb #0543ecc5
@@ -208,7 +219,7 @@ def expand_backward(ds, dx):
     """
     for t in range(ds.shape[2]):
         for c in range(ds.shape[0]):
-            total = ds.dtype.type(0)
-            for i in range(ds.shape[1]):
-                total += ds[c, i, t]
-            dx[c, t] = total
+            dx[c, t] = ds[c, 0, t]
+        for i in range(1, ds.shape[1]):
+            for c in range(ds.shape[0]):
+                dx[c, t] += ds[c, i, t]

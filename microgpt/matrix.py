@@ -5,11 +5,14 @@
 # %% chapters/02_matrix.ipynb #5b374934
 import functools
 import hashlib
+import math
 import os
 from pathlib import Path
 
 import numba
 import numpy as np
+from numba.core import cpu
+from numba.core.options import TargetOptions
 
 
 # %% chapters/02_matrix.ipynb #deb0aa14
@@ -75,29 +78,57 @@ def kernel_cache(package: Path) -> str | None:
 
 
 # %% chapters/02_matrix.ipynb #a73b7cb5
-def kernel(function):
-    """Compile a kernel: a function that loops over arrays, allocating nothing.
+SLP = "NUMBA_SLP_VECTORIZE"  # numba's switch for vectorising code without a loop
+if SLP not in os.environ:
+    numba.config.SLP_VECTORIZE = 1
+
+
+def compiled(function, **options):
+    """numba.njit with the settings that all compiled functions of the book share.
 
     Arithmetic is strict: sums keep the order in which they are written, so
     that they have the same bits on every processor; a division by zero gives
-    inf or nan as in NumPy, not an exception. Kernels of the package are cached on
-    disk (see `kernel_cache`), kernels of a notebook never. In an environment
-    with NUMBA_DISABLE_JIT=1 the function stays Python. Chapter 2,
+    inf or nan as in NumPy, not an exception; nothing is allocated. Functions of
+    the package are cached on disk (see `kernel_cache`), those of a notebook never.
+    With NUMBA_DISABLE_JIT=1 in the environment they stay Python. Chapter 2,
     :eq:`matrix-rounding`.
     """
     in_package = function.__module__.startswith("microgpt.")
     package = Path(function.__code__.co_filename).parent
     directory = kernel_cache(package) if in_package else None
+    options |= {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
     previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, directory or ""
-    cached = directory is not None
     try:
-        return numba.njit(error_model="numpy", cache=cached)(function)
+        return numba.njit(cache=directory is not None, **options)(function)
     finally:
         numba.config.CACHE_DIR = previous
 
 
+# %% chapters/02_matrix.ipynb #c5c0bce6
+# numba knows the promise `noalias`, but its decorator does not offer it
+cpu.CPUTargetOptions.noalias = TargetOptions.Mapping("noalias")
+
+
+def kernel(function):
+    """Compile a kernel: a function that loops over arrays.
+
+    What a kernel writes to must not overlap any other of its arguments: the
+    compiler relies on it. Chapter 2.
+    """
+    return compiled(function, noalias=True)
+
+
+# %% chapters/02_matrix.ipynb #dbbfcedb
+def inlined(function):
+    """Compile a view or a composition of kernels: its text is put into its caller.
+
+    Chapter 2.
+    """
+    return compiled(function, inline="always")
+
+
 # %% chapters/02_matrix.ipynb #d96d8f85
-@kernel
+@inlined
 def columns(x, start, stop):
     """Columns start .. stop - 1 of a matrix, without a copy.
 
@@ -108,7 +139,7 @@ def columns(x, start, stop):
 
 
 # %% chapters/02_matrix.ipynb #f22f847f
-@kernel
+@inlined
 def layer(stack, i, start, stop):
     """Columns start .. stop - 1 of matrix i of a stack, without a copy.
 
@@ -161,8 +192,48 @@ def transpose(a, out):
             out[j, i] = a[i, j]
 
 
-# %% chapters/02_matrix.ipynb #157a24e7
-BLOCK = 8  # columns of `a` for which `matmul_add` keeps a sum in a register
+# %% chapters/02_matrix.ipynb #974b4462
+@inlined
+def add_products(a, b, out, i0, rows, k0, depth):
+    """out += a b for a block of a: rows i0 .. i0+rows-1, columns k0 .. k0+depth-1.
+
+    Where `rows` and `depth` are constants, the innermost loop is unrolled, the loop
+    over i runs in the vector registers, and the block of `a` can stay in them for
+    all j. Chapter 2, :eq:`matrix-matmul`.
+    """
+    for j in range(b.shape[1]):
+        for i in range(rows):
+            total = out[i0 + i, j]
+            for k in range(depth):
+                total += a[i0 + i, k0 + k] * b[k0 + k, j]
+            out[i0 + i, j] = total
+
+
+# %% chapters/02_matrix.ipynb #e28f2ad7
+def panel(rows: int):
+    """A kernel that computes `rows` rows of out += a b, from row i0 on.
+
+    The sum of each element runs over k = 0, 1, ... in this order. Chapter 2,
+    :eq:`matrix-matmul`.
+    """
+
+    @kernel
+    def matmul_rows(a, b, out, i0):
+        if i0 < 0:  # never; but now the compiler knows it
+            return
+        register = 512 // np.finfo(a.dtype).bits  # numbers in 64 bytes
+        whole, fours = a.shape[1] // register * register, a.shape[1] // 4 * 4
+        for k0 in range(0, whole, register):
+            add_products(a, b, out, i0, rows, k0, register)
+        for k0 in range(whole, fours, 4):
+            add_products(a, b, out, i0, rows, k0, 4)
+        for k0 in range(fours, a.shape[1]):
+            add_products(a, b, out, i0, rows, k0, 1)
+
+    return matmul_rows
+
+
+sixteen_rows, four_rows, one_row = panel(16), panel(4), panel(1)
 
 
 # %% chapters/02_matrix.ipynb #7a0ae090
@@ -170,32 +241,49 @@ BLOCK = 8  # columns of `a` for which `matmul_add` keeps a sum in a register
 def matmul_add(a, b, out):
     """out += a b, a (m x n), b (n x p), out (m x p).
 
-    Each sum runs over k = 0 .. n-1 in this order; the innermost loop of
-    constant length is unrolled and the loop over i, down a column, runs in the
-    vector registers. Chapter 2, :eq:`matrix-matmul`.
+    a and out are column-major; b may also be the transposed view of such a matrix:
+    matmul_add(dy, x.T, dW). Each sum runs over k = 0 .. n-1 in this order. Chapter 2,
+    :eq:`matrix-matmul`, :eq:`matrix-outer` and :eq:`matrix-matmul-backward`.
     """
-    whole = a.shape[1] // BLOCK * BLOCK
-    for j in range(b.shape[1]):
-        for k0 in range(0, whole, BLOCK):
-            for i in range(a.shape[0]):
-                total = out[i, j]
-                for k in range(BLOCK):
-                    total += a[i, k0 + k] * b[k0 + k, j]
-                out[i, j] = total
-        for k in range(whole, a.shape[1]):
-            for i in range(a.shape[0]):
-                out[i, j] += a[i, k] * b[k, j]
+    m = a.shape[0]
+    for i in range(0, m // 16 * 16, 16):
+        sixteen_rows(a, b, out, i)
+    for i in range(m // 16 * 16, m // 4 * 4, 4):
+        four_rows(a, b, out, i)
+    for i in range(m // 4 * 4, m):
+        one_row(a, b, out, i)
 
 
 # %% chapters/02_matrix.ipynb #d4e70721
-@kernel
+@inlined
 def matmul(a, b, out):
-    """out = a b, a (m x n), b (n x p), out (m x p).
+    """out = a b, a (m x n), b (n x p), out (m x p); layouts as in `matmul_add`.
 
     Chapter 2, :eq:`matrix-matmul`.
     """
     fill(out, 0.0)
     matmul_add(a, b, out)
+
+
+# %% chapters/02_matrix.ipynb #bf589e24
+@inlined
+def dot(x, y):
+    """Sum of x[k] y[k], vectors of one length, in four partial sums.
+
+    Number k goes into sum k mod 4, the last n mod 4 numbers into sum 0, so that four
+    can be added at once and yet the result has the same bits everywhere. Chapter 2,
+    :eq:`matrix-dot`.
+    """
+    s0 = s1 = s2 = s3 = x.dtype.type(0)
+    whole = x.shape[0] // 4 * 4
+    for k in range(0, whole, 4):
+        s0 += x[k] * y[k]
+        s1 += x[k + 1] * y[k + 1]
+        s2 += x[k + 2] * y[k + 2]
+        s3 += x[k + 3] * y[k + 3]
+    for k in range(whole, x.shape[0]):
+        s0 += x[k] * y[k]
+    return (s0 + s1) + (s2 + s3)
 
 
 # %% chapters/02_matrix.ipynb #26605c34
@@ -210,27 +298,119 @@ def relu(x, y):
             y[i, j] = 0.0 if x[i, j] <= 0 else x[i, j]
 
 
-# %% chapters/02_matrix.ipynb #ced49ca8
-@kernel
-def softmax(x, y):
-    """y = exp(x) divided by its column's sum, x, y: (m x n).
+# %% chapters/02_matrix.ipynb #ddc5f838
+def taylor(degree: int, number) -> tuple:
+    """Coefficients of 2^r = sum of (r ln 2)^k / k!, the highest power first.
 
-    The column's maximum is subtracted first. Chapter 2, :eq:`matrix-softmax`.
+    Chapter 2, :eq:`matrix-exp-taylor`.
+    """
+    powers = reversed(range(degree + 1))
+    return tuple(number(math.log(2) ** k / math.factorial(k)) for k in powers)
+
+
+LOG2E = 1 / math.log(2)
+TAYLOR32, TAYLOR64 = taylor(6, np.float32), taylor(12, np.float64)
+LOG2E32, LOW32, HIGH32 = np.float32(LOG2E), np.float32(-126), np.float32(128)
+ZERO32, BIAS32, SHIFT32 = np.float32(0), np.int32(127), np.int32(23)
+
+
+# %% chapters/02_matrix.ipynb #16b259fc
+@inlined
+def exp_float32(x):
+    """e^x of a float32, with a relative error of at most (2 |x| + 6) 2^-24.
+
+    0 up to 2^-126, inf from 2^127.5 on, nan stays nan. Chapter 2, :eq:`matrix-exp`
+    and :eq:`matrix-exp-error`.
+    """
+    z = x * LOG2E32
+    z = LOW32 if z < LOW32 else HIGH32 if z > HIGH32 else z
+    n = np.rint(z)
+    total = ZERO32
+    for coefficient in TAYLOR32:
+        total = total * (z - n) + coefficient
+    power = np.int32((np.int32(n) + BIAS32) << SHIFT32).view(np.float32)
+    return ZERO32 if z <= LOW32 else total * power
+
+
+# %% chapters/02_matrix.ipynb #cc763bcc
+@inlined
+def exp_float64(x):
+    """e^x of a float64, with a relative error of at most (2 |x| + 6) 2^-53.
+
+    0 up to 2^-1022, inf from 2^1023.5 on, nan stays nan. Chapter 2,
+    :eq:`matrix-exp` and :eq:`matrix-exp-error`.
+    """
+    z = x * LOG2E
+    z = -1022.0 if z < -1022 else 1024.0 if z > 1024 else z
+    n = np.rint(z)
+    total = 0.0
+    for coefficient in TAYLOR64:
+        total = total * (z - n) + coefficient
+    power = np.int64((np.int64(n) + 1023) << 52).view(np.float64)
+    return 0.0 if z <= -1022 else total * power
+
+
+# %% chapters/02_matrix.ipynb #55582b2b
+@kernel
+def exponential(x):
+    """x becomes e^x, element by element; x (m x n). Chapter 2, :eq:`matrix-exp`."""
+    y = x.T.flat
+    if np.finfo(x.dtype).bits == 32:
+        for i in range(x.size):
+            y[i] = exp_float32(y[i])
+    else:
+        for i in range(x.size):
+            y[i] = exp_float64(y[i])
+
+
+# %% chapters/02_matrix.ipynb #51818701
+@kernel
+def below_maximum(x, y):
+    """y = x less the maximum of its column; x, y: (m x n).
+
+    Chapter 2, :eq:`matrix-softmax`.
     """
     for j in range(x.shape[1]):
         top = x[0, j]
         for i in range(x.shape[0]):
             top = max(top, x[i, j])
-        total = x.dtype.type(0)
         for i in range(x.shape[0]):
-            y[i, j] = np.exp(x[i, j] - top)
+            y[i, j] = x[i, j] - top
+
+
+# %% chapters/02_matrix.ipynb #bd3aadc1
+@kernel
+def divide_by_sum(y):
+    """y[:, j] /= its sum, for every column of y (m x n).
+
+    Returns the sum of the logarithms of these sums, which the cross-entropy needs.
+    Chapter 2, :eq:`matrix-softmax`.
+    """
+    logarithms = y.dtype.type(0)
+    for j in range(y.shape[1]):
+        total = y.dtype.type(0)
+        for i in range(y.shape[0]):
             total += y[i, j]
-        for i in range(x.shape[0]):
+        logarithms += math.log(total)
+        for i in range(y.shape[0]):
             y[i, j] /= total
+    return logarithms
+
+
+# %% chapters/02_matrix.ipynb #ced49ca8
+@inlined
+def softmax(x, y):
+    """y = exp(x) divided by its column's sum, x, y: (m x n).
+
+    The column's maximum is subtracted first. Chapter 2, :eq:`matrix-softmax`.
+    """
+    below_maximum(x, y)
+    exponential(y)
+    divide_by_sum(y)
 
 
 # %% chapters/02_matrix.ipynb #e1c5dd03
-@kernel
+@inlined
 def matmul_tn(a, b, out, at):
     """out = a' b, a (m x n), b (m x p), out (n x p): it gives dx = W' dy.
 
@@ -239,19 +419,6 @@ def matmul_tn(a, b, out, at):
     """
     transpose(a, at)
     matmul(at, b, out)
-
-
-# %% chapters/02_matrix.ipynb #d3d79c4b
-@kernel
-def matmul_nt_add(a, b, out):
-    """out += a b', a (m x p), b (n x p), out (m x n): it gives dW += dy x'.
-
-    Chapter 2, :eq:`matrix-outer` and :eq:`matrix-matmul-backward`.
-    """
-    for k in range(a.shape[1]):
-        for j in range(b.shape[0]):
-            for i in range(a.shape[0]):
-                out[i, j] += a[i, k] * b[j, k]
 
 
 # %% chapters/02_matrix.ipynb #5ade5f6e
@@ -274,8 +441,6 @@ def softmax_backward(dy, y, dx):
     Chapter 2, :eq:`matrix-softmax-backward`.
     """
     for j in range(y.shape[1]):
-        dot = y.dtype.type(0)
+        total = dot(y.T[j], dy.T[j])
         for i in range(y.shape[0]):
-            dot += y[i, j] * dy[i, j]
-        for i in range(y.shape[0]):
-            dx[i, j] = y[i, j] * (dy[i, j] - dot)
+            dx[i, j] = y[i, j] * (dy[i, j] - total)

@@ -32,12 +32,16 @@ from microgpt.hyper_connections import (
 # %% chapters/07_model.ipynb #8c45a183
 from microgpt.matrix import (
     add,
+    below_maximum,
     column_major,
     columns,
+    divide_by_sum,
+    exponential,
+    inlined,
     kernel,
     layer,
     matmul,
-    matmul_nt_add,
+    matmul_add,
     matmul_tn,
     relu,
     relu_backward,
@@ -72,7 +76,7 @@ class GPTConfig:
     n_head: int = 4
     n_layer: int = 1
     block_size: int = 16
-    tile: int = 4
+    tile: int = 16
     start: str = "seed"
 
     def __post_init__(self):
@@ -226,20 +230,20 @@ def embed(tokens, wte, wpe, x):
 
 
 # %% chapters/07_model.ipynb #92612b11
-@kernel
+@inlined
 def weight(stack, i):
     """Matrix i of a stack (rows x columns x layers), without a copy. Chapter 7."""
     return stack.T[i].T
 
 
-@kernel
+@inlined
 def vector(stack, i):
     """Column i of a matrix, without a copy. Chapter 7."""
     return stack.T[i]
 
 
 # %% chapters/07_model.ipynb #71024436
-@kernel
+@inlined
 def attention_forward(p, a, w, i, start, z, y):
     """y = Wo attention(Wq z, Wk z, Wv z) of layer i, from position start on.
 
@@ -259,7 +263,7 @@ def attention_forward(p, a, w, i, start, z, y):
 
 
 # %% chapters/07_model.ipynb #01cd489d
-@kernel
+@inlined
 def mlp_forward(p, a, i, start, z, y):
     """y = fc2 relu(fc1 z) of layer i, from position start on; z, y (C x T).
 
@@ -273,7 +277,7 @@ def mlp_forward(p, a, i, start, z, y):
 
 
 # %% chapters/07_model.ipynb #05e476f0
-@kernel
+@inlined
 def sublayer_forward(p, a, w, k, start, stop):
     """Streams after sublayer k from those before it: mix, aggregate, F, distribute.
 
@@ -294,7 +298,7 @@ def sublayer_forward(p, a, w, k, start, stop):
 
 
 # %% chapters/07_model.ipynb #f6e0f065
-@kernel
+@inlined
 def forward(p, a, w, tokens, start):
     """Logits of T tokens at positions start, start + 1, ..., into columns of a.logits.
 
@@ -368,33 +372,50 @@ def remake(kind: type, config: GPTConfig, weights: np.ndarray) -> Network:
     return model
 
 
-# %% chapters/07_model.ipynb #da9ad329
+# %% chapters/07_model.ipynb #9eece560
 @kernel
+def target_sum(x, targets):
+    """Sum over t of x[targets[t], t]; x (V x T).
+
+    Chapter 7, :eq:`model-loss-shifted`.
+    """
+    total = x.dtype.type(0)
+    for t in range(x.shape[1]):
+        total += x[targets[t], t]
+    return total
+
+
+@kernel
+def subtract_targets(p, targets):
+    """p becomes (p - one-hot(targets)) / T; p (V x T).
+
+    Chapter 7, :eq:`model-loss-backward`.
+    """
+    T = p.dtype.type(p.shape[1])
+    for t in range(p.shape[1]):
+        p[targets[t], t] -= 1
+        for i in range(p.shape[0]):
+            p[i, t] /= T
+
+
+# %% chapters/07_model.ipynb #da9ad329
+@inlined
 def cross_entropy(logits, targets, dlogits):
     """Mean over the positions of -log softmax(logits)[target], and its gradient.
 
     logits, dlogits: (V x T); targets: T token ids; returns the loss in nats.
     Chapter 7, :eq:`model-loss` and :eq:`model-loss-backward`.
     """
-    T = logits.dtype.type(logits.shape[1])
-    loss = logits.dtype.type(0)
-    for t in range(logits.shape[1]):
-        top = logits[0, t]
-        for i in range(logits.shape[0]):
-            top = max(top, logits[i, t])
-        total = logits.dtype.type(0)
-        for i in range(logits.shape[0]):
-            dlogits[i, t] = math.exp(logits[i, t] - top)
-            total += dlogits[i, t]
-        loss += math.log(total) + top - logits[targets[t], t]
-        for i in range(logits.shape[0]):
-            dlogits[i, t] /= total * T
-        dlogits[targets[t], t] -= 1 / T
-    return loss / T
+    below_maximum(logits, dlogits)
+    loss = -target_sum(dlogits, targets)
+    exponential(dlogits)
+    loss += divide_by_sum(dlogits)
+    subtract_targets(dlogits, targets)
+    return loss / logits.shape[1]
 
 
 # %% chapters/07_model.ipynb #c3698e81
-@kernel
+@inlined
 def attention_backward(p, g, a, w, i, z, dy, dz):
     """dz and the gradients of wq, wk, wv, wo from dy; z, dy, dz (C x T).
 
@@ -405,12 +426,12 @@ def attention_backward(p, g, a, w, i, z, dy, dz):
     o, m, l = layer(a.o, i, 0, T), layer(a.m, i, 0, T), layer(a.l, i, 0, T)
     dq, dk, dv = columns(w.dq, 0, T), columns(w.dk, 0, T), columns(w.dv, 0, T)
     do, dz_part = columns(w.do, 0, T), columns(w.dz_part, 0, T)
-    matmul_nt_add(dy, o, weight(g.wo, i))
+    matmul_add(dy, o.T, weight(g.wo, i))
     matmul_tn(weight(p.wo, i), dy, do, w.w_t)
     flash_backward(do, q, k, v, o, m, l, w.flash.k.shape[1], True, dq, dk, dv, w.flash)
-    matmul_nt_add(dq, z, weight(g.wq, i))
-    matmul_nt_add(dk, z, weight(g.wk, i))
-    matmul_nt_add(dv, z, weight(g.wv, i))
+    matmul_add(dq, z.T, weight(g.wq, i))
+    matmul_add(dk, z.T, weight(g.wk, i))
+    matmul_add(dv, z.T, weight(g.wv, i))
     matmul_tn(weight(p.wq, i), dq, dz, w.w_t)
     matmul_tn(weight(p.wk, i), dk, dz_part, w.w_t)
     add(dz_part, dz)
@@ -419,7 +440,7 @@ def attention_backward(p, g, a, w, i, z, dy, dz):
 
 
 # %% chapters/07_model.ipynb #0146d1a8
-@kernel
+@inlined
 def mlp_backward(p, g, a, w, i, z, dy, dz):
     """dz and the gradients of fc1, fc2 from dy; z, dy, dz (C x T).
 
@@ -428,15 +449,15 @@ def mlp_backward(p, g, a, w, i, z, dy, dz):
     T = z.shape[1]
     f, u = layer(a.f, i, 0, T), layer(a.u, i, 0, T)
     df, du = columns(w.df, 0, T), columns(w.du, 0, T)
-    matmul_nt_add(dy, u, weight(g.fc2, i))
+    matmul_add(dy, u.T, weight(g.fc2, i))
     matmul_tn(weight(p.fc2, i), dy, du, w.fc2_t)
     relu_backward(du, f, df)
-    matmul_nt_add(df, z, weight(g.fc1, i))
+    matmul_add(df, z.T, weight(g.fc1, i))
     matmul_tn(weight(p.fc1, i), df, dz, w.fc1_t)
 
 
 # %% chapters/07_model.ipynb #25f8ed77
-@kernel
+@inlined
 def sublayer_backward(p, g, a, w, k, ds):
     """ds, the gradient after sublayer k, becomes the gradient before it.
 
@@ -472,7 +493,7 @@ def embed_backward(dx, tokens, dwte, dwpe):
 
 
 # %% chapters/07_model.ipynb #1b6c0ed3
-@kernel
+@inlined
 def backward(p, g, a, w, tokens):
     """Add every parameter's gradient to g, from that of the logits in w.dlogits.
 
@@ -482,7 +503,7 @@ def backward(p, g, a, w, tokens):
     T, depth = tokens.shape[0], p.theta.shape[0]
     x, dx, ds = columns(a.x, 0, T), columns(w.dx, 0, T), columns(w.ds, 0, T)
     dlogits = columns(w.dlogits, 0, T)
-    matmul_nt_add(dlogits, x, g.lm_head)
+    matmul_add(dlogits, x.T, g.lm_head)
     matmul_tn(p.lm_head, dlogits, dx, w.lm_head_t)
     ds[:] = 0.0
     aggregate_backward(dx, p.contract, layer(a.s, depth, 0, T), ds, g.contract)
@@ -493,18 +514,18 @@ def backward(p, g, a, w, tokens):
 
 
 # %% chapters/07_model.ipynb #418ef8df
-@kernel
+@inlined
 def loss_of(p, a, w, inputs, targets):
     """Loss of T inputs predicting T targets, its gradient left in w.dlogits.
 
     Chapter 7, :eq:`model-loss`.
     """
     T = inputs.shape[0]
-    forward(p, a, w, inputs, np.int64(0))  # a literal 0 would be compiled apart
+    forward(p, a, w, inputs, 0)
     return cross_entropy(columns(a.logits, 0, T), targets, columns(w.dlogits, 0, T))
 
 
-@kernel
+@inlined
 def loss_and_gradients(p, g, gradient, a, w, inputs, targets):
     """Loss of T inputs predicting T targets; g, views of the flat `gradient`, is set.
 
@@ -541,7 +562,7 @@ class GPT(Network):
         """
         start = check_start(start, self.known, self.config.block_size)
         ids = check_tokens(tokens, self.config, 1, self.config.block_size - start)
-        forward(self.parameters, self.activations, self.workspace, ids, np.int64(start))
+        forward(self.parameters, self.activations, self.workspace, ids, start)
         self.known = start + len(ids)
         return self.activations.logits[:, start : self.known].copy(order="F")
 

@@ -5,7 +5,7 @@
 # %% chapters/03_rmsnorm.ipynb #a4a066e5
 import math
 
-from .matrix import kernel
+from .matrix import dot, kernel
 
 # %% chapters/03_rmsnorm.ipynb #90326f46
 EPS = 1e-5  # added to the mean square, so that a column of zeros stays finite
@@ -16,15 +16,12 @@ EPS = 1e-5  # added to the mean square, so that a column of zeros stays finite
 def rmsnorm(x, y, r):
     """y = x r with r = 1 / sqrt(mean(x^2) + EPS), column by column, no gain.
 
-    x, y: (C x T); r: (T,), kept for the backward pass. `y` may be `x` itself.
+    x, y: (C x T), two arrays; r: (T,), kept for the backward pass.
     Chapter 3, :eq:`rmsnorm-forward`; Zhang and Sennrich 2019.
     """
     C = x.dtype.type(x.shape[0])
     for t in range(x.shape[1]):
-        total = x.dtype.type(0)
-        for c in range(x.shape[0]):
-            total += x[c, t] * x[c, t]
-        r[t] = 1 / math.sqrt(total / C + x.dtype.type(EPS))
+        r[t] = 1 / math.sqrt(dot(x.T[t], x.T[t]) / C + x.dtype.type(EPS))
         for c in range(x.shape[0]):
             y[c, t] = x[c, t] * r[t]
 
@@ -34,14 +31,11 @@ def rmsnorm(x, y, r):
 def rmsnorm_backward(dy, y, r, dx):
     """dx = r (dy - y mean(y dy)), column by column.
 
-    dy, y, dx: (C x T); r: (T,), as `rmsnorm` left it. `dx` may be `dy` itself.
+    dy, y, dx: (C x T), dx apart from the others; r: (T,), as `rmsnorm` left it.
     Chapter 3, :eq:`rmsnorm-backward`.
     """
     C = y.dtype.type(y.shape[0])
     for t in range(y.shape[1]):
-        dot = y.dtype.type(0)
-        for c in range(y.shape[0]):
-            dot += y[c, t] * dy[c, t]
-        mean = dot / C
+        mean = dot(y.T[t], dy.T[t]) / C
         for c in range(y.shape[0]):
             dx[c, t] = r[t] * (dy[c, t] - y[c, t] * mean)

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .data import Corpus
-from .matrix import kernel
+from .matrix import inlined, kernel
 from .model import GPT, loss_and_gradients
 
 
@@ -76,22 +76,24 @@ def pack_documents(corpus: Corpus, start: int, count: int):
 
 
 # %% chapters/08_training.ipynb #443c566c
-@kernel
-def train_steps(s, recipe, done, tokens, ends, losses):
+@inlined
+def train_steps(
+    p, g, weights, gradient, m, v, a, w, recipe, done, tokens, ends, losses
+):
     """Steps done, done + 1, ... of a run, one document each, all compiled.
 
-    s: State; recipe: Recipe; tokens, ends: as `pack_documents` gives them; losses:
-    filled with one number a document, in nats. Documents longer than block_size are
-    cut. Chapter 8, :eq:`training-schedule` and :eq:`training-adam`.
+    p .. w: the fields of a State; recipe: Recipe; tokens, ends: as `pack_documents`
+    gives them; losses: filled with one number a document, in nats. Documents longer
+    than block_size are cut. Chapter 8, :eq:`training-schedule` and :eq:`training-adam`.
     """
     lr, beta1, beta2, eps = recipe.lr, recipe.beta1, recipe.beta2, recipe.eps
     start = 0
     for i in range(ends.shape[0]):
-        stop = min(ends[i] - 1, start + s.a.x.shape[1])
+        stop = min(ends[i] - 1, start + a.x.shape[1])
         inputs, targets = tokens[start:stop], tokens[start + 1 : stop + 1]
-        losses[i] = loss_and_gradients(s.p, s.g, s.gradient, s.a, s.w, inputs, targets)
+        losses[i] = loss_and_gradients(p, g, gradient, a, w, inputs, targets)
         rate = linear_schedule(lr, done + i, recipe.steps)
-        adam(s.weights, s.gradient, s.m, s.v, done + i + 1, rate, beta1, beta2, eps)
+        adam(weights, gradient, m, v, done + i + 1, rate, beta1, beta2, eps)
         start = ends[i]
 
 
@@ -157,7 +159,7 @@ def train(
         for done in range(0, steps, CHUNK):
             part = losses[done : done + CHUNK]
             tokens, ends = pack_documents(corpus, done, len(part))
-            train_steps(state, recipe, done, tokens, ends, part)
+            train_steps(*state, recipe, done, tokens, ends, part)
             check_finite(part, model.weights, done, recipe.lr)
             bar.set_postfix(loss=f"{part.mean():.4f}", refresh=False)
             bar.update(len(part))

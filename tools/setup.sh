@@ -1,7 +1,7 @@
 #!/bin/sh
 # Create the virtual environment; say in one sentence what is missing.
-#     sh tools/setup.sh PYTHON VENV
-python=$1 venv=$2
+#     sh tools/setup.sh PYTHON VENV [REQUIREMENTS]
+python=$1 venv=$2 requirements=${3:-requirements.txt}
 
 stop() {
     echo "setup: $1" >&2
@@ -19,20 +19,20 @@ log=$venv/setup.log
 echo "Creating $venv with $("$python" -V 2>&1) ..."
 "$python" -m venv --clear "$venv" >/dev/null 2>&1 ||
     stop "cannot create the virtual environment in '$venv': check that this folder is writable and the disk is not full."
-echo "Installing the packages of requirements.txt (a minute or two, 1 GB) ..."
-total=$(grep -c == requirements.txt)
-"$venv/bin/python" -m pip install --disable-pip-version-check -r requirements.txt >"$log" 2>&1 &
+echo "Installing the packages of $requirements (a minute or two, 1 GB) ..."
+total=$(grep -c == "$requirements")
+"$venv/bin/python" -m pip install --disable-pip-version-check -r "$requirements" >"$log" 2>&1 &
 pip=$!
 shown=
 while kill -0 $pip 2>/dev/null; do
-    found=$(grep -c '(from -r requirements.txt' "$log")
+    found=$(grep -c "(from -r $requirements" "$log")
     [ "$found" -lt "$total" ] || found="all $total found, installing"
     [ "$found" = "$shown" ] || echo "  $found"
     shown=$found
     sleep 3
 done
 wait $pip ||
-    stop "the packages of requirements.txt could not be installed: check your network connection (details: $log)."
+    stop "the packages of $requirements could not be installed: check your network connection (details: $log)."
 "$venv/bin/python" -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e . >>"$log" 2>&1 ||
     stop "the package microgpt could not be installed (details: $log)."
 touch "$venv/ready"

@@ -1,0 +1,1 @@
+"""How fast is the book's program, and why: measured against what others would use."""

@@ -1,0 +1,38 @@
+"""The book's own program, through the function that its readers call."""
+
+import inspect
+
+import numpy as np
+
+import microgpt
+
+from .contender import Contender
+
+FEATURES = inspect.signature(microgpt.train).parameters
+
+
+class Book(Contender):
+    """`microgpt.train`; its time includes encoding the documents, the others' not."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.model = problem.model(self.setting.dtype)
+        wanted = {
+            name: getattr(self.setting, name) for name in ("batch_size", "threads")
+        }
+        self.options = {name: n for name, n in wanted.items() if name in FEATURES}
+        refused = [k for k, n in wanted.items() if n > 1 and k not in FEATURES]
+        if refused:
+            raise NotImplementedError(f"this version cannot set {' or '.join(refused)}")
+        self.reset()
+
+    def reset(self):
+        for name, x in self.problem.weights.items():
+            self.model.params[name][...] = x
+
+    def loss_and_grads(self, tokens):
+        return self.model.loss_and_grads(tokens)
+
+    def run(self, steps):
+        losses = microgpt.train(self.model, self.problem.corpus, steps, **self.options)
+        return np.asarray(losses)
