@@ -159,7 +159,7 @@ def running_sum(p, n_keys, correction, l):
 # %% chapters/06_flash_attention.ipynb #8f9fde9c
 @kernel
 def scale_rows(x, n, factor):
-    """x[i, j, g] *= factor[i, g] for the first n columns j; factor (B x G).
+    """Row i of the first n columns of x times factor[i, g]; factor (B x G).
 
     Chapter 6, :eq:`flash-online`.
     """

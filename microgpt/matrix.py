@@ -317,7 +317,7 @@ ZERO32, BIAS32, SHIFT32 = np.float32(0), np.int32(127), np.int32(23)
 # %% chapters/02_matrix.ipynb #16b259fc
 @inlined
 def exp_float32(x):
-    """e^x of a float32, with a relative error of at most (2 |x| + 6) 2^-24.
+    """e^x of a float32, with a relative error of at most (2 abs(x) + 6) 2^-24.
 
     0 up to 2^-126, inf from 2^127.5 on, nan stays nan. Chapter 2, :eq:`matrix-exp`
     and :eq:`matrix-exp-error`.
@@ -335,7 +335,7 @@ def exp_float32(x):
 # %% chapters/02_matrix.ipynb #cc763bcc
 @inlined
 def exp_float64(x):
-    """e^x of a float64, with a relative error of at most (2 |x| + 6) 2^-53.
+    """e^x of a float64, with a relative error of at most (2 abs(x) + 6) 2^-53.
 
     0 up to 2^-1022, inf from 2^1023.5 on, nan stays nan. Chapter 2,
     :eq:`matrix-exp` and :eq:`matrix-exp-error`.
