@@ -5,6 +5,7 @@ import pytest
 import reference
 
 import microgpt
+from microgpt import flash
 
 SIZES = [(12, 3, 7, 2), (12, 3, 1, 4), (10, 5, 17, 5), (6, 1, 23, 7), (8, 2, 9, 64)]
 
@@ -43,19 +44,40 @@ def test_backward(C, n_head, N, tile, causal):
     _, p = microgpt.naive_attention(q, k, v, n_head, causal)
     naive = microgpt.naive_attention_backward(do, q, k, v, p, n_head)
     o, m, l = microgpt.flash_attention(q, k, v, n_head, tile, causal)
-    flash = microgpt.flash_attention_backward(
+    tiled = microgpt.flash_attention_backward(
         do, q, k, v, o, m, l, n_head, tile, causal
     )
-    for name, a, b in zip("qkv", naive, flash, strict=True):
+    for name, a, b in zip("qkv", naive, tiled, strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-11, err_msg=name)
     inputs = [x.astype(complex) for x in (q, k, v)]
-    for x, dx in zip(inputs, flash, strict=True):
+    for x, dx in zip(inputs, tiled, strict=True):
         for index in np.ndindex(x.shape):
             x[index] += 1e-30j
             out = reference.attention(*(y.T for y in inputs), n_head, causal).T
             x[index] -= 1e-30j
             expected = (out.imag / 1e-30 * do).sum()
             assert dx[index] == pytest.approx(expected, rel=1e-9, abs=1e-11)
+
+
+@pytest.mark.parametrize("tile", [1, 3, 4, 6, 16, 40])
+@pytest.mark.parametrize("N", [1, 5, 12, 13])
+def test_queries_may_be_the_last_positions_only(N, tile):
+    """As with cached keys and values: o, dq, dk and dv of the last N of M positions."""
+    C, n_head, M = 10, 5, 13
+    q, k, v, do = arrays(C, M)
+    do[:, : M - N] = 0  # then nothing comes back from the queries that are left out
+    expected_o, p = microgpt.naive_attention(q, k, v, n_head)
+    expected = microgpt.naive_attention_backward(do, q, k, v, p, n_head)
+    q, do = (np.asfortranarray(x[:, M - N :]) for x in (q, do))
+    o, dq, dk, dv = (np.zeros_like(x) for x in (q, q, k, v))
+    m, l = (np.zeros((n_head, N), order="F") for _ in range(2))
+    w = flash.flash_workspace(C // n_head, tile, n_head, N, "float64")
+    flash.flash_forward(q, k, v, tile, True, o, m, l, w)
+    flash.flash_backward(do, q, k, v, o, m, l, tile, True, dq, dk, dv, w)
+    np.testing.assert_allclose(o, expected_o[:, M - N :], rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(dq, expected[0][:, M - N :], rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(dk, expected[1], rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(dv, expected[2], rtol=1e-10, atol=1e-11)
 
 
 @pytest.mark.parametrize("attend", ["naive", "flash"])

@@ -138,7 +138,7 @@ ARGUMENTS = {
         x(3, m, p), 1, 1, min(m, n), x(6 * p, n + 2),
     ),
     "flash.fill_stack": lambda x, m, n, p: (x(m, n, p), x.number()),
-    "flash.mask_tile": lambda x, m, n, p: (x(m, n, p), n, 4, 2),
+    "flash.mask_tile": lambda x, m, n, p: (x(m, n, p), m - 2, n, 4, 2),
     "flash.running_maximum": lambda x, m, n, p: (x(m, n, p), n, x(m, p), x(m, p)),
     "flash.exponential_below": lambda x, m, n, p: (
         x(16, n, p), min(m, 16), n, x(16, p),
