@@ -9,7 +9,7 @@ from collections import namedtuple
 import numpy as np
 from tqdm import tqdm
 
-from .data import Corpus
+from .data import Corpus, token_ids
 from .matrix import inlined, kernel
 from .model import GPT, loss_and_gradients
 
@@ -71,8 +71,12 @@ def pack_documents(corpus: Corpus, start: int, count: int):
     Returns two arrays of integers. Chapter 8.
     """
     numbers = range(start, start + count)
-    encoded = [corpus.encode(corpus.docs[i % len(corpus.docs)]) for i in numbers]
-    return np.concatenate(encoded), np.cumsum([len(ids) for ids in encoded])
+    docs = [corpus.docs[i % len(corpus.docs)] for i in numbers]
+    ends = np.cumsum([len(doc) + 2 for doc in docs])
+    tokens, is_bos = np.full(ends[-1], corpus.bos), np.zeros(ends[-1], bool)
+    is_bos[0] = is_bos[ends - 1] = is_bos[ends[:-1]] = True
+    tokens[~is_bos] = token_ids(corpus.chars, "".join(docs))
+    return tokens, ends
 
 
 # %% chapters/08_training.ipynb #443c566c
