@@ -29,6 +29,9 @@ ENTRIES = {
     ),
     "jax_step": Entry("jax_model", "Step", "JAX, jitted step", ("jax",)),
     "jax_scan": Entry("jax_model", "Scan", "JAX, whole loop in one scan", ("jax",)),
+    "jax_scan_plain": Entry(
+        "jax_model", "PlainScan", "JAX, the scan written plainly", ("jax",)
+    ),
     "scalars": Entry(
         "scalars", "Scalars", "pure Python, a scalar at a time", (), ("f64",)
     ),

@@ -105,6 +105,7 @@ class Jax(Contender):
         jax.config.update("jax_enable_x64", s.dtype == "float64")
         p = pack(problem.weights, s.n_layer, s.dtype)
         self.flat, self.unravel = ravel_pytree(p)
+        self.sizes, self.number = padded_lengths(s), self.flat.dtype
         self.losses_of = functools.partial(
             document_loss, n_layer=s.n_layer, n_head=s.n_head
         )
@@ -119,7 +120,7 @@ class Jax(Contender):
 
     def gradient(self, flat, tokens, lengths):
         """Loss and flat gradient, computed at the least padded length that fits."""
-        sizes = padded_lengths(self.setting)
+        sizes = self.sizes
 
         def branch(size):
             f = jax.value_and_grad(self.batch_loss)
@@ -137,30 +138,35 @@ class Jax(Contender):
         w, m, v = state
         tokens, lengths, rate, unbias = row
         loss, g = self.gradient(w, tokens, lengths)
-        m = BETA1 * m + (1 - BETA1) * g
-        v = BETA2 * v + (1 - BETA2) * g * g
-        return (w - rate * m / (jnp.sqrt(v * unbias) + EPS), m, v), loss
+        m = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, m, g)
+        v = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, v, g)
+
+        def moved(w, m, v):
+            return w - rate * m / (jnp.sqrt(v * unbias) + EPS)
+
+        return (jax.tree.map(moved, w, m, v), m, v), loss
 
     @functools.cache  # noqa: B019 (a worker has one contender and ends with it)
     def rows(self, steps: int):
         """On the device: tokens, lengths and Adam's factors of all steps."""
         B = self.setting.batch_size
         tokens, lengths = self.problem.padded(steps * B)
-        factors = (jnp.asarray(x, self.flat.dtype) for x in adam_factors(steps))
-        lengths = lengths.reshape(steps, B).astype(self.flat.dtype)
+        factors = (jnp.asarray(x, self.number) for x in adam_factors(steps))
+        lengths = lengths.reshape(steps, B).astype(self.number)
         return jnp.asarray(tokens.reshape(steps, B, -1)), jnp.asarray(lengths), *factors
 
     def loss_and_grads(self, tokens):
         """As the book's; the document is padded as it is in a run."""
         row = np.full((1, self.setting.block_size + 1), self.problem.corpus.bos)
         row[0, : len(tokens)] = tokens
-        lengths = jnp.asarray([len(tokens) - 1], self.flat.dtype)
+        lengths = jnp.asarray([len(tokens) - 1], self.number)
         loss, g = jax.jit(self.gradient)(self.flat, jnp.asarray(row), lengths)
         return float(loss), unpack(self.unravel(g), self.setting.n_layer)
 
     def reset(self):
-        zeros = jnp.zeros_like(self.flat), jnp.zeros_like(self.flat)
-        self.state = jax.block_until_ready((self.flat.copy(), *zeros))
+        zeros = (jax.tree.map(jnp.zeros_like, self.flat) for _ in range(2))
+        state = jax.tree.map(jnp.copy, self.flat), *zeros
+        self.state = jax.block_until_ready(state)
 
 
 class Scan(Jax):
@@ -174,6 +180,15 @@ class Scan(Jax):
     def run(self, steps):
         self.state, losses = self.loop(self.state, self.rows(steps))
         return np.asarray(losses)
+
+
+class PlainScan(Scan):
+    """The scan as one writes it first: a dictionary of arrays, one padded length."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        self.flat, self.unravel = self.unravel(self.flat), lambda p: p
+        self.sizes = self.sizes[-1:]
 
 
 class Step(Jax):
@@ -192,7 +207,7 @@ class Step(Jax):
 
     def run(self, steps):
         rows = self.rows(steps)
-        now = jnp.int32(0), self.state, jnp.zeros(steps, self.flat.dtype)
+        now = jnp.int32(0), self.state, jnp.zeros(steps, self.number)
         for _ in range(steps):
             now = self.step(*now, rows)
         self.state = now[1]
