@@ -13,6 +13,9 @@ import numba
 import numpy as np
 
 import microgpt
+from microgpt.matrix import matmul
+from microgpt.rmsnorm import rmsnorm
+from microgpt.training import adam
 
 from . import environment, machine
 from .attention import N_HEAD, operations
@@ -145,7 +148,7 @@ def point(name: str, flop: float, moved: float, took: float) -> dict:
 
 
 def parts_points(rng) -> list[dict]:
-    """Single kernels of the package; one that has another name by now is left out."""
+    """Single kernels of the package."""
     m, n = 64, 256
     w, x, y = matrix(rng, m, m), matrix(rng, m, n), matrix(rng, m, n)
     r = np.zeros(n, "float32")
@@ -154,21 +157,15 @@ def parts_points(rng) -> list[dict]:
     rest = (1, 0.01, 0.85, 0.99, 1e-8)
     rows = (
         ("matmul 64 x 64 x 256", 2 * m * m * n, 4 * m * (m + 2 * n),
-         "matrix.matmul", (w, x, y)),
-        ("rmsnorm 64 x 256", 4 * m * n, 8 * m * n, "rmsnorm.rmsnorm", (x, y, r)),
-        ("Adam, 4,204 numbers", 12 * 4204, 28 * 4204, "training.adam", (*flat, *rest)),
-        ("Adam, 4 million", 12 << 22, 28 << 22, "training.adam", (*wide, *rest)),
+         matmul, (w, x, y)),
+        ("rmsnorm 64 x 256", 4 * m * n, 8 * m * n, rmsnorm, (x, y, r)),
+        ("Adam, 4,204 numbers", 12 * 4204, 28 * 4204, adam, (*flat, *rest)),
+        ("Adam, 4 million", 12 << 22, 28 << 22, adam, (*wide, *rest)),
     )  # fmt: skip
-    points = []
-    for name, flop, moved, where, arguments in rows:
-        module, function = where.split(".")
-        call = getattr(getattr(microgpt, module), function, None)
-        try:
-            took = seconds(lambda c=call, a=arguments: c(*a))
-        except Exception:  # the package's inner functions may change
-            continue
-        points.append(point(name, flop, moved, took))
-    return points
+    return [
+        point(name, flop, moved, seconds(lambda f=f, a=a: f(*a)))
+        for name, flop, moved, f, a in rows
+    ]
 
 
 def step_operations(setting: Setting, T: float, size: int) -> float:

@@ -1,8 +1,9 @@
 """JAX: loss in `jax.numpy`, gradient by `jax.grad`, Adam on a flat vector, all jitted.
 
 XLA starts dozens of small loops a step, whose starting costs more than their work at
-this size. So all parameters travel as one vector, documents are padded to one of few
-lengths, chosen inside the compiled code, and nothing is sent from Python in the loop.
+this size. So all parameters travel as one vector (but in `PlainScan`), documents are
+padded to one of few lengths, chosen inside the compiled code, and nothing is sent from
+Python in the loop.
 """
 
 import functools
@@ -104,8 +105,8 @@ class Jax(Contender):
         s = self.setting
         jax.config.update("jax_enable_x64", s.dtype == "float64")
         p = pack(problem.weights, s.n_layer, s.dtype)
-        self.flat, self.unravel = ravel_pytree(p)
-        self.sizes, self.number = padded_lengths(s), self.flat.dtype
+        self.initial, self.unravel = ravel_pytree(p)
+        self.sizes, self.number = padded_lengths(s), self.initial.dtype
         self.losses_of = functools.partial(
             document_loss, n_layer=s.n_layer, n_head=s.n_head
         )
@@ -160,12 +161,12 @@ class Jax(Contender):
         row = np.full((1, self.setting.block_size + 1), self.problem.corpus.bos)
         row[0, : len(tokens)] = tokens
         lengths = jnp.asarray([len(tokens) - 1], self.number)
-        loss, g = jax.jit(self.gradient)(self.flat, jnp.asarray(row), lengths)
+        loss, g = jax.jit(self.gradient)(self.initial, jnp.asarray(row), lengths)
         return float(loss), unpack(self.unravel(g), self.setting.n_layer)
 
     def reset(self):
-        zeros = (jax.tree.map(jnp.zeros_like, self.flat) for _ in range(2))
-        state = jax.tree.map(jnp.copy, self.flat), *zeros
+        zeros = (jax.tree.map(jnp.zeros_like, self.initial) for _ in range(2))
+        state = jax.tree.map(jnp.copy, self.initial), *zeros
         self.state = jax.block_until_ready(state)
 
 
@@ -187,7 +188,7 @@ class PlainScan(Scan):
 
     def __init__(self, problem):
         super().__init__(problem)
-        self.flat, self.unravel = self.unravel(self.flat), lambda p: p
+        self.initial, self.unravel = self.unravel(self.initial), lambda p: p
         self.sizes = self.sizes[-1:]
 
 
