@@ -4,6 +4,7 @@
 
 # %% chapters/11_command_line.ipynb #5aee771a
 import argparse
+import io
 import os
 import random
 import sys
@@ -158,12 +159,22 @@ def write_losses(path: Path, losses) -> None:
         beside(path).unlink(missing_ok=True)
 
 
+# %% chapters/11_command_line.ipynb #5c1d7e20
+def check_files(args) -> None:
+    """ValueError if two of the files that `train` reads and writes are the same."""
+    outputs = [path for path in (args.losses, args.save) if path]
+    used = [Path(args.input), *outputs, *map(beside, outputs)]
+    if len({str(path.resolve()).casefold() for path in used}) < len(used):
+        raise ValueError(
+            "--input, --losses and --save must be different files, "
+            "and none may be another's name with .partial"
+        )
+
+
 # %% chapters/11_command_line.ipynb #24fdda6d
 def run_train(args) -> None:
     """Load, train, print the loss, save what was asked for, sample."""
-    files = [Path(f).resolve() for f in (args.input, args.losses, args.save) if f]
-    if len(set(files)) < len(files):
-        raise ValueError("--input, --losses and --save must be different files")
+    check_files(args)
     corpus = load_corpus(args.input, args.seed)
     sizes = (corpus.size, args.n_embd, args.n_head, args.n_layer, args.block_size)
     config = GPTConfig(*sizes, start=args.start)
@@ -207,6 +218,12 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def show_all() -> None:
+    """Let standard output escape characters that its encoding does not have."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def drop_output() -> None:
     """Send what cannot be printed any more nowhere, so that leaving stays silent."""
     try:
@@ -226,6 +243,7 @@ def main(argv=None) -> int:
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help")):
         argv.insert(0, "train")
     try:
+        show_all()
         args = parser().parse_args(argv)
         args.run(args)
         sys.stdout.flush()

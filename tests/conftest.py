@@ -4,10 +4,15 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import microgpt
 
 ROOT = Path(__file__).parent.parent
+
+# the same examples on every run and machine, and no folder of old ones
+settings.register_profile("book", derandomize=True, deadline=None, database=None)
+settings.load_profile("book")
 
 
 @pytest.fixture(scope="session")

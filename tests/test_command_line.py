@@ -80,7 +80,8 @@ def test_help(run, command):
         (None, "nothing.txt"),
         (b"", "empty"),
         (b"\n  \n\n", "blank"),
-        (b"anna\n\xff\xfe\n", "UTF-8"),
+        (b"anna\n\xff\xfe\n", "line 2 is not UTF-8 (byte 5)"),
+        (b"anna\ne\0ve\n", "line 2 holds a NUL (byte 6)"),
     ],
 )
 def test_bad_corpus(run, content, word):
@@ -103,16 +104,48 @@ def test_corpus_is_a_directory(run):
         ("--temperature", "0"),
         ("--temperature", "-1"),
         ("--temperature", "nan"),
+        ("--temperature", "inf"),
+        ("--temperature", "1e-400"),
         ("--samples", "-1"),
         ("--n-embd", "10", "--n-head", "4"),
         ("--dtype", "float16"),
         ("--losses", "no/such/folder/out.csv"),
         ("--save", "."),
+        ("--save", "m", "--losses", "m"),
+        ("--save", "m", "--losses", "m.partial"),
+        ("--save", "m.partial", "--losses", "M"),
+        ("--save", "input.txt"),
+        ("--input", "m.partial", "--save", "m"),
         ("--unknown",),
     ],
 )
 def test_bad_options(run, arguments):
     refused(run, "train", *arguments)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_corpus_is_a_pipe(run):
+    os.mkfifo(run.folder / "pipe")
+    assert "not an ordinary file" in refused(run, "train", "--input", "pipe", *SMALL)
+
+
+def test_losses_and_model_side_by_side(run):
+    done = run("train", *SMALL, "--save", "m", "--losses", "m.csv")
+    assert done.returncode == 0 and files(run) == ["input.txt", "m", "m.csv"]
+
+
+def test_the_lowest_temperature(run):
+    done = run("train", *SMALL, "--temperature", "1e-320")
+    assert done.returncode == 0 and len(set(done.stdout.splitlines()[-2:])) == 2
+
+
+def test_letters_that_the_terminal_does_not_have(run, monkeypatch):
+    """Any text, even where the output has no letter for it."""
+    (run.folder / "input.txt").write_text("李\n李\n", encoding="utf-8")
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = run("train", "--steps", "100", "--samples", "2", "--temperature", "0.01")
+    assert done.returncode == 0, done.stderr
+    assert "sample  1: \\u674e" in done.stdout
 
 
 def test_bad_prompt_and_bad_model(run):

@@ -1,8 +1,12 @@
 """Corpus, vocabulary, shuffle and sampling."""
 
+import collections
+import os
 import random
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +22,7 @@ def test_the_corpus_of_the_book(corpus, root):
     rng = random.Random(42)
     rng.shuffle(expected)
     assert corpus.docs == expected and len(expected) == 32257
-    assert corpus.chars == list("abcdefghijklmnopqrstuvwxyz") and corpus.bos == 26
+    assert "".join(corpus.chars) == "abcdefghijklmnopqrstuvwxyz" and corpus.bos == 26
     assert corpus.rng.getstate() == rng.getstate()
 
 
@@ -37,11 +41,29 @@ def test_any_text_over_the_vocabulary_survives(chars, data):
 
 
 def test_unknown_characters_and_ids_are_refused(corpus):
-    with pytest.raises(ValueError, match="'é'"):
+    with pytest.raises(ValueError, match=r"'é' \(position 4 "):
         corpus.encode("andré")
+    with pytest.raises(ValueError, match=r"position 1000000 ") as refusal:
+        corpus.encode("a" * 10**6 + "!")
+    assert len(str(refusal.value)) < 200
     for bad in ([27], [-1]):
         with pytest.raises(ValueError, match="token id"):
             corpus.decode(bad)
+
+
+@pytest.mark.parametrize("chars", ["ab", ["a", "b", "a"], ["ab"], [""], [1], None])
+def test_a_vocabulary_is_a_list_of_distinct_characters(chars):
+    with pytest.raises(ValueError, match="chars"):
+        microgpt.Vocabulary(chars)
+
+
+def test_a_vocabulary_cannot_change():
+    chars = ["a", "b"]
+    vocabulary = microgpt.Vocabulary(chars)
+    chars.reverse()
+    assert vocabulary.encode("ab") == [2, 0, 1, 2] and vocabulary.chars == ("a", "b")
+    with pytest.raises(AttributeError):
+        vocabulary.chars = ("b", "a")
 
 
 def test_lines_are_stripped_and_blank_ones_skipped(tmp_path):
@@ -50,15 +72,121 @@ def test_lines_are_stripped_and_blank_ones_skipped(tmp_path):
     assert read_documents(path) == ["one", "two words", "z\u0085y"]
 
 
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+def test_any_text_is_read_as_its_stripped_lines(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(text.encode())
+    lines = text.removeprefix("\ufeff").split("\n")
+    expected = [line.strip() for line in lines if line.strip()]
+    if not expected:
+        with pytest.raises(ValueError, match="no documents"):
+            microgpt.load_corpus(path)
+        return
+    corpus = microgpt.load_corpus(path)
+    assert collections.Counter(corpus.docs) == collections.Counter(expected)
+    assert corpus.chars == tuple(sorted(set("".join(expected))))
+    assert all(corpus.decode(corpus.encode(doc)) == doc for doc in corpus.docs)
+
+
+@given(st.lists(st.integers()), st.integers(min_value=0))
+def test_a_shuffle_is_pythons_own(tmp_path_factory, numbers, seed):
+    path = tmp_path_factory.getbasetemp() / "numbers"
+    expected = [str(i) for i in numbers] or ["0"]
+    path.write_text("\n".join(expected), encoding="utf-8")
+    corpus, rng = microgpt.load_corpus(path, seed), random.Random(seed)
+    rng.shuffle(expected)
+    assert corpus.docs == expected and corpus.rng.random() == rng.random()
+
+
+FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"  # one picture, five code points
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "longest"),
+    [
+        ("a", 1, 1),
+        ("Zoë\nZoe\u0308\n", 2, 4),
+        ("李明\r\n王芳\r\n" + FAMILY, 3, 5),
+        ("é" * 10**6, 1, 10**6),
+        ("ab\n" * 10**6, 10**6, 2),
+    ],
+    ids=["a character", "marks", "scripts", "a long line", "many lines"],
+)
+def test_unusual_files_train_and_speak(tmp_path, text, count, longest):
+    path = tmp_path / "text"
+    path.write_text(text, encoding="utf-8", newline="")
+    corpus = microgpt.load_corpus(path)
+    assert len(corpus.docs) == count and max(map(len, corpus.docs)) == longest
+    model = microgpt.GPT(microgpt.GPTConfig(corpus.size), corpus.rng)
+    losses = microgpt.train(model, corpus, 120)
+    assert losses[-1] < losses[0] < 5
+    name = microgpt.sample(model, corpus, corpus.rng)
+    assert len(name) <= 16 and set(name) <= set(corpus.chars)
+
+
 @pytest.mark.parametrize(
     ("data", "word"),
-    [(b"", "empty"), (b"\n \n", "blank"), (b"a\nb\xffc\n", "line 2 .*UTF-8")],
+    [
+        (b"", "empty"),
+        (b"\n \n", "blank"),
+        (b"\xef\xbb\xbf\n", "blank"),
+        (b"a\nb\xffc\n", r"line 2 is not UTF-8 \(byte 3\)"),
+        (b"\xef\xbb\xbfa\nb\xe2\x82", r"line 2 is not UTF-8 \(byte 6\)"),
+        (b"a\nb\nc\0d\n", r"line 3 holds a NUL \(byte 5\)"),
+        ("anna\n".encode("utf-16"), r"line 1 is not UTF-8 \(byte 0\)"),
+    ],
 )
 def test_unusable_files_are_refused(tmp_path, data, word):
     path = tmp_path / "text"
     path.write_bytes(data)
     with pytest.raises(ValueError, match=f"text.*{word}"):
         microgpt.load_corpus(path)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(IsADirectoryError):
+        read_documents(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        read_documents(tmp_path / "nothing")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_pipes_and_devices_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # to open it would wait for a writer
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="not an ordinary file"):
+            read_documents(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no such permissions here")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path):
+    path, user = tmp_path / "text", os.geteuid()
+    path.write_text("anna")
+    path.chmod(0)
+    try:
+        if user == 0:  # root may read anything, so become nobody
+            os.seteuid(65534)
+        with pytest.raises(PermissionError, match="text"):
+            read_documents(path)
+    finally:
+        os.seteuid(user)
+
+
+def test_corpora_above_the_memory_are_refused(tmp_path, monkeypatch):
+    """Short lines take more memory than their bytes; the first ones tell how much."""
+    path = tmp_path / "text"
+    path.write_text("anna\n" * 10**6)
+    needed = sum(map(len, ["anna"] * 10**6))
+    for free, fits in ((2 * needed, False), (50 * needed, True)):
+        memory = SimpleNamespace(available=free)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
+        if fits:
+            assert len(read_documents(path)) == 10**6
+        else:
+            with pytest.raises(
+                MemoryError, match=r"text: takes about \d+ MiB .* 8 MiB"
+            ):
+                read_documents(path)
 
 
 @pytest.fixture
@@ -94,12 +222,57 @@ def test_samples_follow_the_probabilities(trained, corpus):
     assert chi2 < some.sum() + 5 * np.sqrt(2 * some.sum())
 
 
+LOGIT = st.floats(-700, 700)
+
+
+class Dart(random.Random):
+    """A generator that always throws the same number u."""
+
+    def random(self):
+        return self.u
+
+
+UNIT = st.floats(0, 1, exclude_max=True)
+
+
+@given(st.lists(LOGIT, min_size=1), st.floats(1e-320, 1e300), UNIT)
+def test_weights_and_draws(logits, temperature, u):
+    """Weights are a distribution in the order of the logits; u falls into the drawn."""
+    weights = next_token_weights(np.array(logits), temperature)
+    assert weights.min() >= 0 and weights.sum() == pytest.approx(1)
+    assert (np.diff(weights[np.argsort(logits)]) >= 0).all()
+    rng = Dart()
+    rng.u = u
+    token = rng.choices(range(len(weights)), weights.tolist())[0]
+    below = weights[:token].sum()
+    assert weights[token] > 0 and below - 1e-9 <= u <= below + weights[token] + 1e-9
+
+
+@given(st.lists(LOGIT, min_size=1), st.floats(0.1, 10), st.floats(-100, 100))
+def test_weights_ignore_a_shift_and_scale_with_the_temperature(logits, t, shift):
+    z = np.array(logits)
+    expected = next_token_weights(z, t)
+    for other, temperature in ((z + shift, t), (z / t, 1), (3 * z, 3 * t)):
+        found = next_token_weights(other, temperature)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
 def test_low_temperature_is_greedy(trained, corpus):
     names = {microgpt.sample(trained, corpus, random.Random(i), 1e-4) for i in range(9)}
     assert len(names) == 1
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("temperature", [1e-320, 5e-324])
+def test_the_lowest_temperatures_are_greedy(trained, corpus, temperature):
+    names = {
+        microgpt.sample(trained, corpus, random.Random(i), t)
+        for i in range(3)
+        for t in (1e-4, temperature)
+    }
+    assert len(names) == 1
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
 def test_bad_temperatures_are_refused(trained, corpus, temperature):
     with pytest.raises(ValueError, match="temperature"):
         microgpt.sample(trained, corpus, corpus.rng, temperature)
