@@ -10,7 +10,7 @@ CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book html test test-other-cpu bench train lab export run lint clean
+.PHONY: help setup book html test test-other-cpu bench train lab export run lock licences lint clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -55,6 +55,14 @@ export: $(READY) ## write microgpt/ from the chapters
 
 run: $(READY) ## run the chapters in place and store their outputs
 	$(BIN)/python tools/run_chapters.py $(CHAPTERS)
+
+lock: $(READY) ## pin what requirements.in asks for; UPGRADE=1 for the newest versions
+	$(BIN)/uv pip compile requirements.in --output-file requirements.txt --quiet \
+	--universal --python-version 3.11 --generate-hashes --only-binary :all: \
+	--no-annotate --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
+licences: $(READY) ## list the licences of everything that is pinned
+	$(BIN)/python tools/licences.py
 
 lint: $(READY) ## style and spelling
 	$(BIN)/ruff check .

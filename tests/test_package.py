@@ -5,8 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import tomllib
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -64,15 +62,6 @@ def test_modules_import_only_earlier_chapters(module):
     earlier = {f"microgpt.{name}" for name in ORDER[: ORDER.index(module)]}
     own = {name for name in imported(module) if name.startswith("microgpt")}
     assert own <= earlier
-
-
-def test_every_third_party_import_is_declared():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {d.split(">")[0].split("=")[0] for d in project["dependencies"]}
-    used = {name.split(".")[0] for module in ORDER for name in imported(module)}
-    foreign = used - set(sys.stdlib_module_names) - {"microgpt"}
-    owners = packages_distributions()
-    assert {owners[name][0] for name in foreign} == declared
 
 
 def test_public_names():

@@ -20,12 +20,12 @@ echo "Creating $venv with $("$python" -V 2>&1) ..."
 "$python" -m venv --clear "$venv" >/dev/null 2>&1 ||
     stop "cannot create the virtual environment in '$venv': check that this folder is writable and the disk is not full."
 echo "Installing the packages of $requirements (a minute or two, 1 GB) ..."
-total=$(grep -c == "$requirements")
+total=$(grep -c '^[^ #].*==' "$requirements")
 "$venv/bin/python" -m pip install --disable-pip-version-check -r "$requirements" >"$log" 2>&1 &
 pip=$!
 shown=
 while kill -0 $pip 2>/dev/null; do
-    found=$(grep -c "(from -r $requirements" "$log")
+    found=$(grep -cE "\(from -r $requirements|^Ignoring " "$log")
     [ "$found" -lt "$total" ] || found="all $total found, installing"
     [ "$found" = "$shown" ] || echo "  $found"
     shown=$found

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from offline import control, why_not, without_network
 
 ROOT = Path(__file__).parent.parent.parent
 FLAGS = [
@@ -35,15 +36,25 @@ PAGES = [
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Folder of the rendered book; the build fails on any warning."""
+    """Folder of the rendered book; the build fails on any warning.
+
+    It runs without a network where the kernel can take it away: `offline`.
+    """
     target = tmp_path_factory.mktemp("site")
     command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT]
     options = ["--path-output", target, "--all", "-W", "-n", "--keep-going", "-q"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    command = without_network([*command, *options])
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     site = target / "_build" / "html"
     assert (site / "index.html").is_file()
     return site
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+def test_the_book_was_built_without_a_network(site):
+    """The fixture built it where this control, too, finds no way out."""
+    subprocess.run(without_network(control()), check=True)
 
 
 @pytest.fixture(scope="module")

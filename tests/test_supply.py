@@ -1,0 +1,118 @@
+"""What the project takes from others: declared, pinned, licensed, and only once."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from offline import control, why_not, without_network
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import licences  # noqa: E402 - the folder of tools is no package
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OWN = {"microgpt", "benchmarks", "book"}
+
+
+def names(requirements):
+    """The packages that lines of requirements name, without versions and remarks."""
+    lines = (re.match(r"[\w.-]+", line) for line in requirements)
+    return {licences.normal(found[0]) for found in lines if found}
+
+
+def imported(source):
+    """Top-level modules that a piece of Python imports, relative ones left out."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+
+
+def foreign(folder):
+    """The packages that the modules and notebooks in a folder import from others."""
+    files = [*folder.rglob("*.py"), *folder.rglob("*.ipynb")]
+    near = OWN | {path.stem for path in files}
+    owners, found = packages_distributions(), set()
+    for path in files:
+        source = path.read_text(encoding="utf-8")
+        if path.suffix == ".ipynb":
+            cells = json.loads(source)["cells"]
+            code = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+            source = "\n".join(code)
+        found |= set(imported(source)) - near - set(sys.stdlib_module_names)
+    return {licences.normal(owners.get(name, [name])[0]) for name in found}
+
+
+PACKAGE = names(PROJECT["dependencies"])
+EXTRAS = {key: names(rows) for key, rows in PROJECT["optional-dependencies"].items()}
+ASKED = names((ROOT / "requirements.in").read_text().splitlines())
+
+
+def test_the_package_imports_what_it_declares():
+    assert foreign(ROOT / "microgpt") == PACKAGE
+
+
+@pytest.mark.parametrize("folder", ["tests", "tools", "_ext", "chapters"])
+def test_the_book_imports_what_it_asks_for(folder):
+    assert foreign(ROOT / folder) - {"licences"} <= ASKED
+    assert PACKAGE <= ASKED
+
+
+def test_the_extras_are_what_their_users_import():
+    benchmarks = foreign(ROOT / "benchmarks")
+    assert EXTRAS["bench"] <= benchmarks <= PACKAGE | EXTRAS["bench"]
+    assert EXTRAS["test"] <= ASKED
+
+
+def test_every_pin_has_hashes_and_everything_asked_for_is_pinned():
+    text = licences.PINS.read_text()
+    blocks = re.split(r"\n(?=\w)", text.replace("\\\n", ""))[1:]
+    assert ASKED <= names(blocks)
+    for block in blocks:
+        assert re.search(r"^\S+==\S+ .*--hash=sha256:[0-9a-f]{64}\b", block), block[:80]
+        assert "://" not in block, "a pin names no place"
+
+
+def test_every_package_has_a_licence_that_fits():
+    rows = re.findall(
+        r"^\| (\S+) \| (\d\S*) \| (.+) \|$", licences.TABLE.read_text(), re.M
+    )
+    assert [(name, version) for name, version, _ in rows] == sorted(
+        set(licences.pinned()), key=lambda pin: (pin[0] not in licences.needed(), *pin)
+    ), "run `python tools/licences.py`"
+    found = licences.installed()
+    for name, _, licence in rows:
+        assert not licences.unwanted(name, licence), f"{name}: {licence}"
+        assert found.get(name, licence) == licence, "run `python tools/licences.py`"
+
+
+needs_namespace = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+
+@needs_namespace
+def test_the_namespace_has_no_route():
+    subprocess.run(without_network(control()), check=True)
+
+
+@needs_namespace
+def test_training_and_sampling_need_no_network(tmp_path):
+    (tmp_path / "input.txt").write_text("ava\nanna\nhannah\n")
+    for arguments in ("train --steps 3 --save m", "sample m --n 2"):
+        command = [sys.executable, "-m", "microgpt", *arguments.split()]
+        done = subprocess.run(
+            without_network(command),
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 and "sample  2: " in done.stdout, done.stderr
