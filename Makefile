@@ -5,12 +5,14 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/ready
 BOOK   := _build/book
 BENCH  := .venv-bench
+VERSIONS := .venv-versions
+PACKAGE_TESTS := $(addprefix tests/test_,attention.py command_line.py data.py kernels.py model.py)
 CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
 # Printed numbers must not depend on how many threads a matrix product uses.
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book html test test-other-cpu bench train lab export run lock licences lint clean
+.PHONY: help setup book html test test-other-cpu test-uncompiled test-versions bench train lab export run lock licences lint clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -37,6 +39,16 @@ test-other-cpu: $(READY) ## the chapters once more, as on a processor without ve
 	NUMBA_CPU_NAME=generic OPENBLAS_CORETYPE=Prescott OPENBLAS_NUM_THREADS=2 \
 	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL" \
 	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile chapters
+
+test-uncompiled: $(READY) ## the chapters that are short without the compiler
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest --nbval --nbval-current-env $(UNCOMPILED)
+
+RESOLUTION ?= lowest-direct
+test-versions: $(READY) ## the package with the lowest versions it admits; RESOLUTION=highest
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VERSIONS)
+	$(BIN)/uv pip install --quiet --python $(VERSIONS) --resolution $(RESOLUTION) -e ".[test]"
+	$(BIN)/uv pip list --python $(VERSIONS)
+	$(VERSIONS)/bin/python -m pytest $(PACKAGE_TESTS)
 
 bench: $(BENCH)/ready ## time the book against NumPy, PyTorch and JAX; QUICK=1 for a short run
 	$(BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)
@@ -70,5 +82,5 @@ lint: $(READY) ## style and spelling
 	$(BIN)/codespell
 
 clean: ## remove everything that was built
-	rm -rf _build $(VENV) $(BENCH) .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf _build $(VENV) $(BENCH) $(VERSIONS) .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

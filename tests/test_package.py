@@ -27,7 +27,8 @@ ORDER = [
 
 def imported(module):
     """Top-level names that a module of the package imports, `microgpt.x` in full."""
-    for node in ast.walk(ast.parse((ROOT / "microgpt" / f"{module}.py").read_text())):
+    source = (ROOT / "microgpt" / f"{module}.py").read_text("utf-8")
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             yield f"microgpt.{node.module}" if node.level else node.module
         elif isinstance(node, ast.Import):
@@ -44,8 +45,8 @@ def exported(tmp_path_factory):
 
 @pytest.mark.parametrize("module", [*ORDER, "__init__"])
 def test_module_is_what_the_chapters_export(exported, module):
-    fresh = (exported / f"{module}.py").read_text()
-    committed = (ROOT / "microgpt" / f"{module}.py").read_text()
+    fresh = (exported / f"{module}.py").read_text("utf-8")
+    committed = (ROOT / "microgpt" / f"{module}.py").read_text("utf-8")
     assert fresh == committed, (
         f"microgpt/{module}.py differs from its chapter's exported cells: "
         "edit the chapter, not the module, then run `make export`"
@@ -91,7 +92,7 @@ def test_import_is_quick():
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_every_code_cell_was_executed_in_order(path):
     """nbval lets a cell that was never executed pass unchecked; none may exist."""
-    cells = json.loads(path.read_text())["cells"]
+    cells = json.loads(path.read_text("utf-8"))["cells"]
     code = [c for c in cells if c["cell_type"] == "code"]
     counts = [c["execution_count"] for c in code]
     assert counts == list(range(1, len(code) + 1))
@@ -100,7 +101,7 @@ def test_every_code_cell_was_executed_in_order(path):
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_chapter_form(path):
     """Few exempt cells, no long cells, no stored errors, a described figure each."""
-    cells = json.loads(path.read_text())["cells"]
+    cells = json.loads(path.read_text("utf-8"))["cells"]
     code = [c for c in cells if c["cell_type"] == "code"]
     exempt = [c for c in code if "nbval-ignore-output" in c["metadata"].get("tags", [])]
     assert len(exempt) <= max(3, len(code) // 5)
@@ -120,7 +121,7 @@ def test_chapter_form(path):
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 def test_chapter_anatomy(path):
     """The same headings in every chapter that builds something, exercises in all."""
-    cells = json.loads(path.read_text())["cells"]
+    cells = json.loads(path.read_text("utf-8"))["cells"]
     text = "\n".join(
         "".join(c["source"]) for c in cells if c["cell_type"] == "markdown"
     )
@@ -155,7 +156,7 @@ def test_cache_never_serves_stale_code(tmp_path):
     package = tmp_path / "microgpt"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    matrix = (ROOT / "microgpt" / "matrix.py").read_text()
+    matrix = (ROOT / "microgpt" / "matrix.py").read_text("utf-8")
     (package / "matrix.py").write_text(matrix)
     inner = "from .matrix import kernel\n\n@kernel\ndef inner(x):\n    return {} * x\n"
     (package / "inner.py").write_text(inner.format(2))

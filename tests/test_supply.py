@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import licences  # noqa: E402 - the folder of tools is no package
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 OWN = {"microgpt", "benchmarks", "book"}
 
 
@@ -54,7 +54,7 @@ def foreign(folder):
 
 PACKAGE = names(PROJECT["dependencies"])
 EXTRAS = {key: names(rows) for key, rows in PROJECT["optional-dependencies"].items()}
-ASKED = names((ROOT / "requirements.in").read_text().splitlines())
+ASKED = names((ROOT / "requirements.in").read_text("utf-8").splitlines())
 
 
 def test_the_package_imports_what_it_declares():
@@ -74,7 +74,7 @@ def test_the_extras_are_what_their_users_import():
 
 
 def test_every_pin_has_hashes_and_everything_asked_for_is_pinned():
-    text = licences.PINS.read_text()
+    text = licences.PINS.read_text("utf-8")
     blocks = re.split(r"\n(?=\w)", text.replace("\\\n", ""))[1:]
     assert ASKED <= names(blocks)
     for block in blocks:
@@ -84,7 +84,7 @@ def test_every_pin_has_hashes_and_everything_asked_for_is_pinned():
 
 def test_every_package_has_a_licence_that_fits():
     rows = re.findall(
-        r"^\| (\S+) \| (\d\S*) \| (.+) \|$", licences.TABLE.read_text(), re.M
+        r"^\| (\S+) \| (\d\S*) \| (.+) \|$", licences.TABLE.read_text("utf-8"), re.M
     )
     assert [(name, version) for name, version, _ in rows] == sorted(
         set(licences.pinned()), key=lambda pin: (pin[0] not in licences.needed(), *pin)

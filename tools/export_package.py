@@ -23,12 +23,12 @@ def export(package: Path) -> None:
     for notebook in sorted((ROOT / "chapters").glob("*.ipynb")):
         nb_export(notebook, lib_path=package)
     for module in package.glob("*.py"):
-        text = module.read_text()
+        text = module.read_text("utf-8")
         # public names have one place, __init__; nbdev lists private ones too
         text = re.sub(r"\n# %% auto #?\d+\n__all__ = .*?\]\n", "", text, flags=re.S)
         # paths as seen from the root of the book, wherever the export went
         text = re.sub(r"\S*chapters/(\w+\.ipynb)", r"chapters/\1", text)
-        module.write_text(text)
+        module.write_text(text, "utf-8", newline="\n")
     config = ["--config", str(ROOT / "pyproject.toml")]
     ruff = [sys.executable, "-m", "ruff"]
     subprocess.run(

@@ -56,7 +56,7 @@ def normal(name: str) -> str:
 
 def pinned() -> list[tuple[str, str]]:
     """Names and versions in requirements.txt, but for other kinds of Python."""
-    lines = PINS.read_text().splitlines()
+    lines = PINS.read_text("utf-8").splitlines()
     found = (re.match(r"([^ #=]+)==([^ ;\\]+)(.*)", line) for line in lines)
     return [
         (normal(pin[1]), pin[2])
@@ -93,7 +93,7 @@ def unwanted(name: str, licence: str) -> set[str]:
 
 def needed() -> set[str]:
     """The packages that `microgpt` itself imports."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return {re.split(r"[<>=!~]", d)[0] for d in project["dependencies"]} | {"llvmlite"}
 
 
@@ -113,9 +113,9 @@ def page() -> str:
 INTRODUCTION = """\
 The book and its code are under the licences that the README names. The packages below
 are installed beside them; only MathJax (Apache-2.0) and the theme's styles and scripts
-(BSD) are copied, into the rendered pages. `tools/licences.py` writes this file from what
-the packages declare.
+(BSD) are copied, into the rendered pages. `tools/licences.py` writes this file, from
+what the packages declare.
 """
 
 if __name__ == "__main__":
-    TABLE.write_text(page())
+    TABLE.write_text(page(), "utf-8", newline="\n")

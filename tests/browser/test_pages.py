@@ -26,7 +26,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
 PAGES = [
     f"{name}.html"
     for name in [TOC["root"]]
@@ -185,13 +185,14 @@ def test_every_image_is_described(open_page, name):
 def test_internal_links_and_anchors_exist(site):
     anchors = {
         path.relative_to(site).as_posix(): set(
-            re.findall(r'\bid="([^"]+)"', path.read_text())
+            re.findall(r'\bid="([^"]+)"', path.read_text("utf-8"))
         )
         for path in site.rglob("*.html")
     }
     broken = []
     for name in anchors:
-        for link in re.findall(r'<a [^>]*href="([^"]+)"', (site / name).read_text()):
+        text = (site / name).read_text("utf-8")
+        for link in re.findall(r'<a [^>]*href="([^"]+)"', text):
             if re.match(r"[a-z]+:", link):
                 continue
             file, _, anchor = link.partition("#")
