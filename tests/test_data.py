@@ -1,6 +1,7 @@
 """Corpus, vocabulary, shuffle and sampling."""
 
 import collections
+import dataclasses
 import os
 import random
 from types import SimpleNamespace
@@ -122,6 +123,16 @@ def test_unusual_files_train_and_speak(tmp_path, text, count, longest):
     assert losses[-1] < losses[0] < 5
     name = microgpt.sample(model, corpus, corpus.rng)
     assert len(name) <= 16 and set(name) <= set(corpus.chars)
+
+
+def test_a_long_document_trains_by_its_beginning(corpus):
+    """What lies behind block_size changes no loss."""
+    doc, losses = "hannah" * 10, []
+    for docs in ([doc, "ava"], [doc[:16], "ava"]):
+        part = dataclasses.replace(corpus, docs=docs)
+        model = microgpt.GPT(microgpt.GPTConfig(corpus.size), random.Random(1))
+        losses.append(microgpt.train(model, part, 5))
+    np.testing.assert_array_equal(*losses)
 
 
 @pytest.mark.parametrize(
