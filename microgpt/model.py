@@ -595,15 +595,9 @@ def checksum(metadata: dict, tensors: dict) -> str:
 def check_pair(model: GPT, vocabulary: Vocabulary) -> None:
     """ValueError for what cannot be kept in one file. Chapter 7.
 
-    The characters must be a list of distinct strings of length one, with BOS as many
-    as the model has ids; the weights must be finite.
+    The vocabulary must have as many ids as the model; the weights must be finite.
     """
-    chars, V = vocabulary.chars, model.config.vocab_size
-    listed = isinstance(chars, list)
-    if not listed or not all(isinstance(c, str) and len(c) == 1 for c in chars):
-        raise ValueError("chars is not a list of one-character strings")
-    if len(set(chars)) < len(chars):
-        raise ValueError("chars holds a character twice")
+    V = model.config.vocab_size
     if vocabulary.size != V:
         raise ValueError(f"vocabulary has {vocabulary.size} ids; the model has {V}")
     if not np.isfinite(model.weights).all():

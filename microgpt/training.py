@@ -64,18 +64,18 @@ def training_state(model: GPT) -> State:
 CHUNK = 100  # steps handed to the compiled loop at a time
 
 
-def pack_documents(corpus: Corpus, start: int, count: int):
+def pack_documents(corpus: Corpus, start: int, count: int, most=None):
     """Token ids of `count` documents laid end to end, and where each of them ends.
 
-    The documents are those from number `start` on, round again after the last one.
-    Returns two arrays of integers. Chapter 8.
+    The documents are those from number `start` on, round again after the last one,
+    each cut after `most` characters. Returns two arrays of integers. Chapter 8.
     """
     numbers = range(start, start + count)
-    docs = [corpus.docs[i % len(corpus.docs)] for i in numbers]
+    docs = [corpus.docs[i % len(corpus.docs)][:most] for i in numbers]
     ends = np.cumsum([len(doc) + 2 for doc in docs])
     tokens, is_bos = np.full(ends[-1], corpus.bos), np.zeros(ends[-1], bool)
     is_bos[0] = is_bos[ends - 1] = is_bos[ends[:-1]] = True
-    tokens[~is_bos] = token_ids(corpus.chars, "".join(docs))
+    tokens[~is_bos] = token_ids(corpus.ids, "".join(docs))
     return tokens, ends
 
 
@@ -159,10 +159,11 @@ def train(
     recipe = Recipe(steps, float(lr), float(beta1), float(beta2), float(eps))
     check_arguments(model, corpus, recipe)
     losses, state = np.zeros(steps), training_state(model)
+    most = model.config.block_size  # characters of a document that are used
     with tqdm(total=steps, unit="step", desc="training") as bar:
         for done in range(0, steps, CHUNK):
             part = losses[done : done + CHUNK]
-            tokens, ends = pack_documents(corpus, done, len(part))
+            tokens, ends = pack_documents(corpus, done, len(part), most)
             train_steps(*state, recipe, done, tokens, ends, part)
             check_finite(part, model.weights, done, recipe.lr)
             bar.set_postfix(loss=f"{part.mean():.4f}", refresh=False)
