@@ -18,6 +18,12 @@ def use_local_mathjax(app, config):
     config.mathjax_path = "mathjax/tex-mml-chtml.js"
 
 
+def hide_dead_buttons(app, config):
+    """Show no launch buttons while the repository has no public address."""
+    if not config.html_theme_options.get("repository_url"):
+        config.html_theme_options["launch_buttons"] = {}
+
+
 def copy_mathjax(app, exception):
     """Copy the one MathJax component that pages load, and its fonts."""
     if exception or app.builder.format != "html":
@@ -51,9 +57,10 @@ def mend_page(app, page, template, context, doctree):
 
 
 def setup(app):
-    for extension in ("badges", "ledger"):
+    for extension in ("badges", "ledger", "printing"):
         app.setup_extension(extension)
     app.connect("config-inited", use_local_mathjax)
+    app.connect("config-inited", hide_dead_buttons)
     app.connect("build-finished", copy_mathjax)
     app.connect("html-page-context", mend_page)
     app.connect("html-page-context", drop_thebe, priority=990)
