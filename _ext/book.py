@@ -2,7 +2,8 @@
 
 Equations are drawn by a MathJax that is served with the book, and what accessibility
 checks find in the theme is mended. What the build writes of itself has modules of its
-own: `badges` links cells with the package, `ledger` lists the equations.
+own: `badges` links cells with the package, `ledger` lists the equations, `status` says
+what was run; `printing` makes the single page of `make pdf`.
 """
 
 import re
@@ -57,7 +58,7 @@ def mend_page(app, page, template, context, doctree):
 
 
 def setup(app):
-    for extension in ("badges", "ledger", "printing"):
+    for extension in ("badges", "ledger", "printing", "status"):
         app.setup_extension(extension)
     app.connect("config-inited", use_local_mathjax)
     app.connect("config-inited", hide_dead_buttons)
