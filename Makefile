@@ -14,7 +14,7 @@ CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book html test test-other-cpu test-uncompiled test-versions bench train lab export run lock licences lint clean
+.PHONY: help setup book html pdf test test-other-cpu test-uncompiled test-versions bench train lab export run lock licences lint clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -33,6 +33,11 @@ SOURCE ?= .
 html: $(READY) ## render the stored outputs as HTML, without running anything
 	$(BIN)/jupyter-book build $(SOURCE) --path-output _build/site --all -W -n --keep-going
 	@echo "First page: $(CURDIR)/_build/site/_build/html/index.html"
+
+pdf: $(READY) ## print the whole book, as its outputs are stored, into one PDF
+	$(BIN)/jupyter-book build $(SOURCE) --path-output _build/pdf --builder singlehtml --all -W -n --keep-going
+	$(BIN)/python tools/print_pdf.py _build/pdf/_build/singlehtml/index.html _build/book.pdf
+	@echo "The book: $(CURDIR)/_build/book.pdf"
 
 test: $(READY) ## unit tests and every chapter, cell by cell
 	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile

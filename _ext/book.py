@@ -1,8 +1,9 @@
 """Sphinx extension of this book.
 
-Equations are drawn by a MathJax that is served with the book, exported cells carry a
-badge that names their module, and what accessibility checks find in the theme is
-mended.
+Equations are drawn by a MathJax that is served with the book, and what accessibility
+checks find in the theme is mended. What the build writes of itself has modules of its
+own: `badges` links cells with the package, `ledger` lists the equations, `status` says
+what was run; `printing` makes the single page of `make pdf`.
 """
 
 import re
@@ -10,16 +11,18 @@ import shutil
 from importlib.metadata import distribution
 from pathlib import Path
 
-import nbformat
-from docutils import nodes
-from sphinx import addnodes
-
 MATHJAX = "sphinx-mathjax-offline"
 
 
 def use_local_mathjax(app, config):
     """Point every page at the MathJax that `copy_mathjax` puts into _static."""
     config.mathjax_path = "mathjax/tex-mml-chtml.js"
+
+
+def hide_dead_buttons(app, config):
+    """Show no launch buttons while the repository has no public address."""
+    if not config.html_theme_options.get("repository_url"):
+        config.html_theme_options["launch_buttons"] = {}
 
 
 def copy_mathjax(app, exception):
@@ -31,39 +34,6 @@ def copy_mathjax(app, exception):
     fonts = "output/chtml/fonts/woff-v2"
     shutil.copytree(source / fonts, target / fonts, dirs_exist_ok=True)
     shutil.copy(source / "tex-mml-chtml.js", target)
-
-
-def exported_module(path):
-    """The module that a notebook names in its `#| default_exp` cell, or None."""
-    if path.suffix != ".ipynb":
-        return None
-    for cell in nbformat.read(path, as_version=4).cells:
-        found = re.match(r"#\| default_exp (\S+)", cell.source)
-        if found:
-            return found[1]
-    return None
-
-
-def badge_exported_cells(app, doctree):
-    """Replace `#| export` at the head of a code cell by a badge naming the module."""
-    module = exported_module(Path(app.env.doc2path(app.env.docname)))
-    for block in list(doctree.findall(nodes.literal_block)):
-        found = re.match(r"#\| exporti?(?: (\S+))?\n", block.astext())
-        if not found:
-            continue
-        text = block.astext()[found.end() :]
-        name = f"microgpt.{found[1] or module}".removesuffix(".__init__")
-        label = f"microgpt/{found[1] or module}.py"
-        link = addnodes.pending_xref(
-            "", nodes.literal(label, label), refdomain="py", reftype="mod",
-            reftarget=name, refwarn=False, refexplicit=True,
-        )  # fmt: skip
-        link["refdoc"] = app.env.docname
-        badge = nodes.paragraph("", "", nodes.Text("exported to "), link)
-        badge["classes"].append("export-badge")
-        fresh = nodes.literal_block(text, text, **block.attributes)
-        block.replace_self(fresh)
-        fresh.parent.insert(fresh.parent.index(fresh), badge)
 
 
 def drop_thebe(app, page, template, context, doctree):
@@ -88,9 +58,11 @@ def mend_page(app, page, template, context, doctree):
 
 
 def setup(app):
+    for extension in ("badges", "ledger", "printing", "status"):
+        app.setup_extension(extension)
     app.connect("config-inited", use_local_mathjax)
+    app.connect("config-inited", hide_dead_buttons)
     app.connect("build-finished", copy_mathjax)
-    app.connect("doctree-read", badge_exported_cells)
     app.connect("html-page-context", mend_page)
     app.connect("html-page-context", drop_thebe, priority=990)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -18,6 +18,9 @@ def arrays(C, N, count=4, dtype="float64", spread=2.0):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("C", "n_head", "N", "tile"), SIZES)
+@pytest.mark.equation(
+    "attention-forward", "attention-mask", "flash-forward", "flash-online"
+)
 def test_forward(C, n_head, N, tile, causal):
     q, k, v, _ = arrays(C, N)
     expected = reference.attention(q.T, k.T, v.T, n_head, causal).T
@@ -39,6 +42,7 @@ def test_forward(C, n_head, N, tile, causal):
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("C", "n_head", "N", "tile"), SIZES)
+@pytest.mark.equation("attention-backward", "flash-backward", "flash-recompute")
 def test_backward(C, n_head, N, tile, causal):
     q, k, v, do = arrays(C, N)
     _, p = microgpt.naive_attention(q, k, v, n_head, causal)
@@ -81,6 +85,7 @@ def test_queries_may_be_the_last_positions_only(N, tile):
 
 
 @pytest.mark.parametrize("attend", ["naive", "flash"])
+@pytest.mark.equation("attention-mask", "flash-mask")
 def test_no_position_sees_a_later_one(attend):
     """Brute force: change key and value j, and see which outputs move."""
     C, N, n_head = 6, 11, 3
@@ -102,6 +107,7 @@ def test_no_position_sees_a_later_one(attend):
         assert moved.tolist() == [i >= j for i in range(N)]
 
 
+@pytest.mark.equation("matrix-softmax-shift", "flash-online")
 def test_large_scores_do_not_overflow():
     q, k, v, do = arrays(8, 13, spread=1e3)
     for dtype in ("float64", "float32"):
@@ -150,6 +156,7 @@ def test_bad_arrays_are_refused_by_name():
         microgpt.flash_attention(q, k, v, 2, tile=0)
 
 
+@pytest.mark.equation("hyper-sinkhorn", "hyper-sinkhorn-two")
 def test_sinkhorn():
     logits = np.random.default_rng(1).normal(0, 3, (4, 4))
     A = microgpt.sinkhorn(logits, 200)

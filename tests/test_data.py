@@ -27,6 +27,7 @@ def test_the_corpus_of_the_book(corpus, root):
     assert corpus.rng.getstate() == rng.getstate()
 
 
+@pytest.mark.equation("data-tokens")
 def test_every_document_survives_encoding(corpus):
     for doc in corpus.docs:
         tokens = corpus.encode(doc)
@@ -207,6 +208,7 @@ def trained(corpus):
     return model
 
 
+@pytest.mark.equation("sampling-columns")
 def test_cached_and_recomputed_samples_are_the_same(trained, corpus):
     for seed in range(40):
         a, b = (
@@ -218,6 +220,7 @@ def test_cached_and_recomputed_samples_are_the_same(trained, corpus):
         assert a == b and a.startswith("a") and len(a) <= 16
 
 
+@pytest.mark.equation("sampling-temperature", "sampling-draw")
 def test_samples_follow_the_probabilities(trained, corpus):
     """First letters of many samples against the model's own probabilities."""
     rng, count = random.Random(1), 3000
@@ -304,3 +307,38 @@ def test_bad_steps_are_refused(trained, corpus, steps):
 def test_training_that_diverges_says_where(trained, corpus):
     with np.errstate(all="ignore"), pytest.raises(FloatingPointError, match="step"):
         microgpt.train(trained, corpus, 2000, lr=1e200)
+
+
+@pytest.mark.equation("data-temper", "data-difference")
+def test_tempering_is_linear_in_the_bits():
+    """Python's own generator, set to a state of equal words, tempers what we like."""
+
+    def temper(word):
+        rng = random.Random()
+        rng.setstate((3, (word,) * 624 + (0,), None))
+        return rng.getrandbits(32)
+
+    columns = [temper(1 << j) for j in range(32)]
+    for word in (0, 1, 0x12345678, 0xFFFFFFFF):
+        assert [temper(word ^ 1 << j) ^ temper(word) for j in range(32)] == columns
+    y = word = 0x12345678  # and it is the four shifts of the chapter
+    y ^= y >> 11
+    y ^= y << 7 & 0x9D2C5680
+    y ^= y << 15 & 0xEFC60000
+    assert temper(word) == y ^ y >> 18
+
+
+@pytest.mark.equation("sampling-entropy", "sampling-entropy-backward")
+def test_entropy_grows_with_the_temperature_as_the_variance_says():
+    z = np.random.default_rng(4).normal(0, 2, 13)
+
+    def entropy(temperature):
+        p = next_token_weights(z, temperature)
+        return -(p * np.log(p)).sum()
+
+    for temperature in (0.4, 1.0, 2.5):
+        p, h = next_token_weights(z, temperature), 1e-5
+        variance = p @ z**2 - (p @ z) ** 2
+        slope = (entropy(temperature + h) - entropy(temperature - h)) / (2 * h)
+        assert slope == pytest.approx(variance / temperature**3, rel=1e-6)
+    assert entropy(1e6) == pytest.approx(np.log(13), rel=1e-6)

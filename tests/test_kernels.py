@@ -200,6 +200,7 @@ def triple_loop(a, b, out):
 
 @pytest.mark.parametrize("transposed", [False, True], ids=["columns", "view"])
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.equation("matrix-matmul")
 def test_products_keep_the_order_of_their_sums(dtype, transposed):
     numbers = np.random.default_rng(1).normal(size=(3, 1600)).astype(dtype)
 
@@ -259,6 +260,7 @@ def check_exponential(values, dtype):
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("float32", 32), ("float64", 64)])
+@pytest.mark.equation("matrix-exp", "matrix-exp-error")
 def test_exponential_of_anything(dtype, width):
     kind = np.finfo(dtype)
     edges = [kind.minexp * math.log(2), kind.maxexp * math.log(2)]
@@ -285,6 +287,7 @@ def test_exponential_of_anything(dtype, width):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.equation("matrix-dot")
 def test_dot_is_four_partial_sums(dtype):
     """Number k goes into sum k mod 4; those after the last whole four into sum 0."""
     for n in range(71):
@@ -305,6 +308,7 @@ def attention_arrays(C, N, dtype, count=4):
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tile", TILES)
+@pytest.mark.equation("flash-forward", "flash-backward")
 def test_every_tile_gives_the_naive_result(tile, dtype, causal):
     C, n_head, N = 15, 3, 71
     close = {"rtol": 1e-4, "atol": 2e-5} if dtype == "float32" else {"rtol": 1e-10}

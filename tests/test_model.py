@@ -40,6 +40,7 @@ def central_differences(model, tokens, h=1e-4):
     return gradients
 
 
+@pytest.mark.equation("model-backward")
 def test_every_gradient_by_central_differences_at_odd_sizes(odd_model):
     _, grads = odd_model.loss_and_grads(TOKENS)
     assert worst_relative_error(grads, central_differences(odd_model, TOKENS)) < 1e-6
@@ -53,6 +54,7 @@ def test_every_gradient_by_central_differences_at_seed_sizes(corpus):
     assert worst_relative_error(grads, central_differences(model, tokens)) < 1e-6
 
 
+@pytest.mark.equation("model-backward", "model-loss")
 def test_every_gradient_by_complex_steps_through_an_independent_model(odd_model):
     loss, grads = odd_model.loss_and_grads(TOKENS)
     assert loss == pytest.approx(reference.loss(odd_model.params, 3, 2, TOKENS))
@@ -60,6 +62,7 @@ def test_every_gradient_by_complex_steps_through_an_independent_model(odd_model)
     assert worst_relative_error(grads, expected) < 1e-11
 
 
+@pytest.mark.equation("model-forward")
 def test_logits_equal_the_independent_model(odd_model):
     expected = reference.logits(odd_model.params, 3, 2, TOKENS)
     np.testing.assert_allclose(odd_model.logits(TOKENS).T, expected, rtol=1e-12)
@@ -107,6 +110,7 @@ def plain_residual_loss(model, tokens):
 
 
 @pytest.mark.parametrize("start", ["seed", "asymmetric"])
+@pytest.mark.equation("model-residual")
 def test_both_starts_begin_as_the_plain_residual_network(corpus, start):
     model = microgpt.GPT(microgpt.GPTConfig(corpus.size, start=start), corpus.rng)
     tokens = corpus.encode(corpus.docs[0])
@@ -152,6 +156,7 @@ def test_the_tile_changes_nothing_but_rounding(corpus, tile):
     np.testing.assert_allclose(*losses, rtol=1e-8)
 
 
+@pytest.mark.equation("hyper-theta-gradient")
 def test_theta_never_receives_a_gradient_from_the_seed_start(corpus):
     model = microgpt.GPT(microgpt.GPTConfig(corpus.size), corpus.rng)
     for doc in corpus.docs[:30]:
@@ -172,6 +177,7 @@ def test_theta_learns_from_the_asymmetric_start(corpus):
     assert model.params["0.mlp.theta"][0] == pytest.approx(2.45, abs=0.01)
 
 
+@pytest.mark.equation("training-adam", "training-correction", "training-schedule")
 def test_a_plain_python_loop_gives_the_same_losses(corpus):
     model = microgpt.GPT(microgpt.GPTConfig(corpus.size), corpus.rng)
     begin = model.weights.copy()

@@ -18,6 +18,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "_ext"))
+from records import record_run  # noqa: E402
+
 KEEP = {"tags", "mystnb", "jupyter", "slideshow"}
 QUIET = {"TQDM_DISABLE": "1", "PYTHON_COLORS": "0", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -79,7 +83,9 @@ def main():
         except CellExecutionError as error:
             print(f"failed\n{error}", file=sys.stderr)
             return 1
-        print(f"{time.perf_counter() - began:.1f} s", flush=True)
+        seconds = time.perf_counter() - began
+        record_run(ROOT, path, seconds)
+        print(f"{seconds:.1f} s", flush=True)
     return 0
 
 

@@ -182,6 +182,31 @@ def test_every_image_is_described(open_page, name):
     assert all(len(alt) > 10 and not alt.endswith(".png") for alt in described)
 
 
+A4 = 659  # pixels between the margins of a printed page
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_paper_shows_everything_and_cuts_nothing_off(open_page, name):
+    page = open_page(name, width=A4)
+    page.emulate_media(media="print")
+    assert page.locator("article h1").is_visible()
+    bars = page.locator(
+        ".bd-sidebar, .bd-header-article, .prev-next-footer, .headerlink"
+    )
+    assert not any(bar.is_visible() for bar in bars.all())
+    hidden, cut = page.evaluate(
+        """() => [
+        [...document.querySelectorAll('article .solution p, article .cell_input pre')]
+            .filter(e => !e.checkVisibility()),
+        [...document.querySelectorAll('article :is(pre, table, img, figure, p)')]
+            .filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth
+                || e.getBoundingClientRect().right > window.innerWidth + 1)
+        ].map(all => all.map(e => e.outerHTML.slice(0, 200)).slice(0, 5))"""
+    )
+    assert hidden == []
+    assert cut == []
+
+
 def test_internal_links_and_anchors_exist(site):
     anchors = {
         path.relative_to(site).as_posix(): set(
