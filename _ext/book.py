@@ -1,9 +1,10 @@
 """Sphinx extension of this book.
 
-Equations are drawn by a MathJax that is served with the book, and what accessibility
-checks find in the theme is mended. What the build writes of itself has modules of its
-own: `badges` links cells with the package, `ledger` lists the equations, `status` says
-what was run; `printing` makes the single page of `make pdf`.
+Equations are drawn by a MathJax that is served with the book, what accessibility
+checks find in the theme is mended, and pages leave out scripts that they do not need.
+What the build writes of itself has modules of its own: `badges` links cells with the
+package, `ledger` lists the equations, `status` says what was run; `printing` makes the
+single page of `make pdf`.
 """
 
 import re
@@ -46,6 +47,30 @@ def drop_thebe(app, page, template, context, doctree):
     context["script_files"] = [s for s in context["script_files"] if not is_thebe(s)]
 
 
+def drop_mathjax(app, page, template, context, doctree):
+    """Leave MathJax out of pages without equations; Sphinx counts those of subpages."""
+    if not app.env.domaindata["math"]["has_equations"].get(page):
+        name = app.config.mathjax_path
+        context["script_files"] = [
+            s for s in context["script_files"] if not (s.filename or "").endswith(name)
+        ]
+
+
+def lighten_pages(app, exception):
+    """Show text before scripts run: the theme's pages make readers wait for two things.
+
+    Its icons come twice, as a script of 1.6 MB and as a font: the font stays. The
+    search index need not be there before the page is.
+    """
+    if exception or app.builder.format != "html":
+        return
+    icons = r'<script[^>]* src="[^"]*/fontawesome\.js[^"]*"></script>'
+    search = r'<script (src="[^"]*(?:searchtools|language_data|searchindex)\.js)'
+    for page in Path(app.outdir).rglob("*.html"):
+        text = re.sub(icons, "", page.read_text(encoding="utf-8"))
+        page.write_text(re.sub(search, r"<script defer \1", text), encoding="utf-8")
+
+
 def mend_page(app, page, template, context, doctree):
     """Take out roles that bibliographies may not have, and Thebe's settings."""
     body = context.get("body")
@@ -63,6 +88,8 @@ def setup(app):
     app.connect("config-inited", use_local_mathjax)
     app.connect("config-inited", hide_dead_buttons)
     app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", lighten_pages)
     app.connect("html-page-context", mend_page)
     app.connect("html-page-context", drop_thebe, priority=990)
+    app.connect("html-page-context", drop_mathjax, priority=990)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
