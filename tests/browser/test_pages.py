@@ -4,120 +4,19 @@ The book is built from its stored outputs with warnings as errors, served from t
 machine, and every page is opened in headless Chromium.
 """
 
-import functools
 import re
-import shutil
-import subprocess
-import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent.parent
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [
     f"{name}.html"
     for name in [TOC["root"]]
     + [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
 ]
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """Folder of the rendered book; the build fails on any warning."""
-    target = tmp_path_factory.mktemp("site")
-    command = [Path(sys.executable).with_name("jupyter-book"), "build", ROOT]
-    options = ["--path-output", target, "--all", "-W", "-n", "--keep-going", "-q"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    site = target / "_build" / "html"
-    assert (site / "index.html").is_file()
-    return site
-
-
-@pytest.fixture(scope="module")
-def address(site):
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Quiet, directory=site)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium here: install it (Debian: apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser, address):
-    """Open a page of the book; collect what it asks for and complains about."""
-    contexts = []
-
-    def open_page(name, width=1280, scheme="light", **options):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.problems, page.foreign = [], []
-        page.on("pageerror", lambda error: page.problems.append(str(error)))
-        page.on(
-            "console",
-            lambda m: page.problems.append(m.text) if m.type == "error" else None,
-        )
-        page.on("requestfailed", lambda r: page.problems.append(f"failed: {r.url}"))
-        page.on(
-            "response",
-            lambda r: (
-                page.problems.append(f"{r.status}: {r.url}")
-                if r.status >= 400
-                else None
-            ),
-        )
-        page.on(
-            "request",
-            lambda r: (
-                page.foreign.append(r.url)
-                if not r.url.startswith((address, "data:", "blob:"))
-                else None
-            ),
-        )
-        assert page.goto(f"{address}/{name}", wait_until="load").ok
-        if page.locator(".math").count():
-            page.wait_for_function(
-                "document.querySelectorAll('mjx-container').length > 0"
-                " && window.MathJax.startup.promise.then(() => true)"
-            )
-        page.wait_for_load_state("networkidle")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 @pytest.mark.parametrize("name", PAGES)
