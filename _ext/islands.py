@@ -14,6 +14,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 SCRIPTS = Path(__file__).parent.parent / "_static" / "islands"
+FILM = "training-film"
 
 
 class island(nodes.General, nodes.Element):
@@ -65,11 +66,24 @@ def load_scripts(app, page, template, context, doctree):
 
     They are plain scripts, not modules: browsers load no modules from a file:// page.
     """
-    names = {node["name"] for node in doctree.findall(island)} if doctree else ()
-    if names:
-        app.add_css_file("islands.css")
-    for name in ["common", *sorted(names)] if names else ():
+    names = {node["name"] for node in doctree.findall(island)} if doctree else set()
+    if not names:
+        return
+    app.add_css_file("islands.css")
+    data = [write_film(Path(app.srcdir), Path(app.outdir))] if FILM in names else []
+    for name in ["common", *data, *sorted(names)]:
         app.add_js_file(f"islands/{name}.js", loading_method="defer")
+
+
+def write_film(source, target):
+    """Train for the film and write its data into the built book; returns its name."""
+    import film  # takes a while, and only one page needs it
+
+    name = f"{FILM}-data"
+    script = target / "_static" / "islands" / f"{name}.js"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text(film.script(source / "input.txt"), encoding="utf-8")
+    return name
 
 
 def setup(app):

