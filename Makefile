@@ -26,7 +26,7 @@ book: $(READY) ## run every chapter, then render what was just run as HTML
 	@$(MAKE) --no-print-directory html SOURCE=$(BOOK)
 
 SOURCE ?= .
-html: $(READY) ## render the stored outputs as HTML, without running anything
+html: $(READY) ## render the stored outputs as HTML, without running a chapter
 	$(BIN)/jupyter-book build $(SOURCE) --path-output _build/site --all -W -n --keep-going
 	@echo "First page: $(CURDIR)/_build/site/_build/html/index.html"
 

@@ -1,4 +1,4 @@
-"""The data of the island `training-film`: both starts' runs, stopped at regular steps."""
+"""The data of the island `training-film`: the runs of both starts, at regular stops."""
 
 import json
 import random
