@@ -103,6 +103,7 @@ def open_page(browser, address):
             viewport={"width": width, "height": 900}, color_scheme=scheme, **options
         )
         contexts.append(context)
+        context.set_default_timeout(120_000)  # machines can be busy
         page = context.new_page()
         page.problems, page.foreign = [], []
         page.on("pageerror", lambda error: page.problems.append(str(error)))
