@@ -129,7 +129,7 @@ def test_chapter_anatomy(path):
     if int(path.name[:2]) <= 9:
         assert headings == [
             "Why", "Mathematics", "Plain version", "Compiled version", "Backward",
-            "Break it", "Look", "Exercises", "Close",
+            "Break it", "Look", "Misconceptions", "Exercises", "Close",
         ]  # fmt: skip
     assert headings[-2:] == ["Exercises", "Close"]
     assert ":class: tip contract" in text
