@@ -10,13 +10,18 @@ import numpy as np
 
 from microgpt.matrix import (
     check_matrix,
+    check_size,
     column_major,
+    dot,
     exp_float32,
     exp_float64,
     exponential,
     fill,
+    in_threads,
     inlined,
+    item,
     kernel,
+    layer,
     matmul,
     matmul_add,
 )
@@ -35,8 +40,9 @@ def load_rows(x, h0, start, n, factor, tile):
     B, d, G = tile.shape
     rows = tile.T.reshape((G * d, B)).T
     for i in range(n):
+        source = x.T[start + i][h0 * d : (h0 + G) * d]
         for r in range(G * d):
-            rows[i, r] = factor * x[h0 * d + r, start + i]
+            rows[i, r] = factor * source[r]
 
 
 @kernel
@@ -48,8 +54,9 @@ def store_rows(tile, h0, start, n, factor, x):
     B, d, G = tile.shape
     rows = tile.T.reshape((G * d, B)).T
     for i in range(n):
+        target = x.T[start + i][h0 * d : (h0 + G) * d]
         for r in range(G * d):
-            x[h0 * d + r, start + i] = factor * rows[i, r]
+            target[r] = factor * rows[i, r]
 
 
 # %% chapters/06_flash_attention.ipynb #baff7f43
@@ -63,8 +70,9 @@ def load_columns(x, h0, start, n, factor, tile):
     d = tile.shape[0]
     for g in range(tile.shape[2]):
         for j in range(n):
+            source = x.T[start + j][(h0 + g) * d : (h0 + g + 1) * d]
             for c in range(d):
-                tile[c, j, g] = factor * x[(h0 + g) * d + c, start + j]
+                tile[c, j, g] = factor * source[c]
 
 
 @kernel
@@ -76,15 +84,16 @@ def store_columns(tile, h0, start, n, x):
     d = tile.shape[0]
     for g in range(tile.shape[2]):
         for j in range(n):
+            target = x.T[start + j][(h0 + g) * d : (h0 + g + 1) * d]
             for c in range(d):
-                x[(h0 + g) * d + c, start + j] = tile[c, j, g]
+                target[c] = tile[c, j, g]
 
 
 # %% chapters/06_flash_attention.ipynb #2f0d3c4b
 @kernel
 def fill_stack(x, value):
     """x[i, j, g] = value, for every element of a stack of matrices. Chapter 6."""
-    elements = x.T.flat
+    elements = x.T.reshape(x.size)
     for i in range(x.size):
         elements[i] = value
 
@@ -108,12 +117,19 @@ def mask_tile(s, n, n_keys, j0, i0):
 def running_maximum(s, n_keys, m, correction):
     """m = the maximum of m and of the scores of each query; correction = old m - new m.
 
-    s: (B queries x B keys x G); m, correction: (B x G). Chapter 6, :eq:`flash-online`.
+    s: (B queries x B keys x G); m, correction: (B x G). Four keys are taken at a time,
+    so that m is read and written once for them. Chapter 6, :eq:`flash-online`.
     """
+    fours = n_keys // 4 * 4
     for g in range(s.shape[2]):
         for i in range(s.shape[0]):
             correction[i, g] = m[i, g]
-        for j in range(n_keys):
+        for j in range(0, fours, 4):
+            for i in range(s.shape[0]):
+                first = max(s[i, j, g], s[i, j + 1, g])
+                second = max(s[i, j + 2, g], s[i, j + 3, g])
+                m[i, g] = max(m[i, g], max(first, second))
+        for j in range(fours, n_keys):
             for i in range(s.shape[0]):
                 m[i, g] = max(m[i, g], s[i, j, g])
         for i in range(s.shape[0]):
@@ -146,12 +162,18 @@ def exponential_below(s, n, n_keys, m):
 def running_sum(p, n_keys, correction, l):
     """l = correction l + the sum over the keys of p; p (B queries x B keys x G).
 
-    correction, l: (B x G). Chapter 6, :eq:`flash-online`.
+    correction, l: (B x G). Four keys are taken at a time, in their order. Chapter 6,
+    :eq:`flash-online`.
     """
+    fours = n_keys // 4 * 4
     for g in range(p.shape[2]):
         for i in range(p.shape[0]):
             l[i, g] *= correction[i, g]
-        for j in range(n_keys):
+        for j in range(0, fours, 4):
+            for i in range(p.shape[0]):
+                total = l[i, g] + p[i, j, g] + p[i, j + 1, g]
+                l[i, g] = total + p[i, j + 2, g] + p[i, j + 3, g]
+        for j in range(fours, n_keys):
             for i in range(p.shape[0]):
                 l[i, g] += p[i, j, g]
 
@@ -196,14 +218,15 @@ FlashWorkspace = namedtuple(
 )
 
 
-def flash_workspace(d: int, tile: int, n_head: int, n: int, dtype) -> FlashWorkspace:
-    """The fast memory of the tiled kernels, for tiles of G heads at a time.
+def flash_shapes(d: int, tile: int, n_head: int, n: int) -> FlashWorkspace:
+    """Shapes of the fast memory of the tiled kernels, for tiles of G heads at a time.
 
     G is the largest divisor of n_head for which the scores of a tile pair, B x B x G,
     stay within 4,096 numbers, and at least 1. Tiles of queries have B = `tile` rows,
     rounded up to a multiple of 16. The last axis of what belongs to queries counts
     their tiles. Chapter 6, table of shapes.
     """
+    tile = min(tile, n)
     tiles, B = -(-n // tile), -(-tile // 16) * 16
     small = [g for g in range(1, n_head + 1) if g == 1 or g * B * B <= 4096]
     G = max(g for g in small if n_head % g == 0)
@@ -212,106 +235,147 @@ def flash_workspace(d: int, tile: int, n_head: int, n: int, dtype) -> FlashWorks
     shapes |= {name: (B, d, G, tiles) for name in ("q_t", "do_t", "dq_t")}
     shapes |= {name: (B, G, tiles) for name in ("m", "l", "delta")}
     shapes |= {"s": (B, tile, G), "dp": (B, tile, G), "correction": (B, G)}
-    return FlashWorkspace(
-        **{name: column_major(*shape, dtype=dtype) for name, shape in shapes.items()}
-    )
+    return FlashWorkspace(**shapes)
+
+
+def flash_workspace(d: int, tile: int, n_head: int, n: int, dtype) -> FlashWorkspace:
+    """Zero-filled arrays of `flash_shapes`. Chapter 6."""
+    shapes = flash_shapes(d, tile, n_head, n)
+    return FlashWorkspace(*(column_major(*shape, dtype=dtype) for shape in shapes))
 
 
 # %% chapters/06_flash_attention.ipynb #ae8d6959
 @inlined
-def flash_key_tile(k, v, h0, j0, n_keys, position, n, causal, w):
-    """Take keys j0 .. j0 + n_keys - 1 of G heads into the running softmax of n queries.
+def flash_key_tile(u, n, i0, j0, n_keys, causal, w):
+    """Take the key tile in the workspace into the running softmax of query tile u.
 
-    The queries, the first of them at `position`, are tile 0 of the workspace, as are
-    their running maximum w.m, sum w.l and output w.dq_t. Chapter 6,
-    :eq:`flash-lanes` and :eq:`flash-online`.
+    The tile has n queries, the first of them at position i0, and n_keys keys, the first
+    of them at j0. Its output so far is w.dq_t. Chapter 6, :eq:`flash-lanes` and
+    :eq:`flash-online`.
     """
-    d, _, G = w.k.shape
-    q_t, o_t, m, l = w.q_t.T[0].T, w.dq_t.T[0].T, w.m.T[0].T, w.l.T[0].T
-    load_columns(k, h0, j0, n_keys, k.dtype.type(1), w.k)
-    load_columns(v, h0, j0, n_keys, k.dtype.type(1), w.v)
-    for g in range(G):
-        matmul(q_t.T[g].T, w.k.T[g, :n_keys].T, w.s.T[g, :n_keys].T)
-    if causal and j0 + n_keys > position:
-        mask_tile(w.s, n, n_keys, j0, position)
+    q_t, o_t, m, l = item(w.q_t, u), item(w.dq_t, u), item(w.m, u), item(w.l, u)
+    for g in range(w.k.shape[2]):
+        matmul(item(q_t, g), layer(w.k, g, 0, n_keys), layer(w.s, g, 0, n_keys))
+    if causal and j0 + n_keys > i0:
+        mask_tile(w.s, n, n_keys, j0, i0)
     running_maximum(w.s, n_keys, m, w.correction)
     exponential_below(w.s, n, n_keys, m)
     exponential(w.correction)
     running_sum(w.s, n_keys, w.correction, l)
-    scale_rows(o_t, d, w.correction)
-    for g in range(G):
-        matmul_add(w.s.T[g, :n_keys].T, w.v.T[g, :n_keys], o_t.T[g].T)
+    scale_rows(o_t, w.k.shape[0], w.correction)
+    for g in range(w.k.shape[2]):
+        matmul_add(layer(w.s, g, 0, n_keys), layer(w.v, g, 0, n_keys).T, item(o_t, g))
+
+
+@inlined
+def start_query_tile(q, h0, u, i0, n, w):
+    """Load query tile u, of n queries from column i0 of q on, and forget all keys.
+
+    Chapter 6, :eq:`flash-lanes`.
+    """
+    load_rows(q, h0, i0, n, q.dtype.type(1 / math.sqrt(w.k.shape[0])), item(w.q_t, u))
+    fill_stack(item(w.dq_t, u), 0.0)
+    fill(item(w.m, u), -np.inf)
+    fill(item(w.l, u), 0.0)
+
+
+@inlined
+def finish_query_tile(o, m, l, h0, u, i0, n, w):
+    """Divide the output of query tile u by the running sums, and store it.
+
+    Chapter 6, :eq:`flash-forward`.
+    """
+    o_t, tile_m, tile_l = item(w.dq_t, u), item(w.m, u), item(w.l, u)
+    reciprocal(tile_l, w.correction)
+    scale_rows(o_t, w.k.shape[0], w.correction)
+    store_rows(o_t, h0, i0, n, o.dtype.type(1), o)
+    store_statistics(tile_m, tile_l, h0, i0, n, m, l)
 
 
 # %% chapters/06_flash_attention.ipynb #fedcf4d3
 @inlined
-def flash_query_tile(q, k, v, h0, i0, n, causal, o, m, l, w):
-    """Attend from queries i0 .. i0 + n - 1 of G heads, from h0 on, to all they see.
+def flash_queries(q, k, v, h0, first, last, causal, o, m, l, w):
+    """Attend from queries first .. last - 1 of G heads, from h0 on, to all they see.
 
-    When causal, the queries are the last of the keys' positions. Chapter 6,
-    :eq:`flash-forward`.
+    Every tile of keys is loaded once for all of them. When causal, the queries are the
+    last of the keys' positions. Chapter 6, :eq:`flash-forward`.
     """
-    d, tile, _ = w.k.shape
-    past, one = k.shape[1] - q.shape[1], q.dtype.type(1)
-    end = min(past + i0 + n, k.shape[1]) if causal else k.shape[1]
-    q_t, o_t, tile_m, tile_l = w.q_t.T[0].T, w.dq_t.T[0].T, w.m.T[0].T, w.l.T[0].T
-    load_rows(q, h0, i0, n, q.dtype.type(1 / math.sqrt(d)), q_t)
-    fill_stack(o_t, 0.0)
-    fill(tile_m, -np.inf)
-    fill(tile_l, 0.0)
+    tile, past, one = w.k.shape[1], k.shape[1] - q.shape[1], k.dtype.type(1)
+    tiles = (last - first + tile - 1) // tile
+    for u in range(tiles):
+        i0 = first + u * tile
+        start_query_tile(q, h0, u, i0, min(tile, last - i0), w)
+    end = past + last if causal else k.shape[1]
     for j0 in range(0, end, tile):
         n_keys = min(tile, end - j0)
-        flash_key_tile(k, v, h0, j0, n_keys, past + i0, n, causal, w)
-    reciprocal(tile_l, w.correction)
-    scale_rows(o_t, d, w.correction)
-    store_rows(o_t, h0, i0, n, one, o)
-    store_statistics(tile_m, tile_l, h0, i0, n, m, l)
+        load_columns(k, h0, j0, n_keys, one, w.k)
+        load_columns(v, h0, j0, n_keys, one, w.v)
+        for u in range(max(j0 - past - first, 0) // tile if causal else 0, tiles):
+            i0 = first + u * tile
+            flash_key_tile(u, min(tile, last - i0), past + i0, j0, n_keys, causal, w)
+    for u in range(tiles):
+        i0 = first + u * tile
+        finish_query_tile(o, m, l, h0, u, i0, min(tile, last - i0), w)
 
 
 # %% chapters/06_flash_attention.ipynb #2ced804f
 @kernel
-def flash_forward(q, k, v, tile, causal, o, m, l, w):
-    """o = V softmax(K' Q / sqrt(d)) for every head, one tile at a time.
+def flash_forward(q, k, v, h_start, h_stop, causal, o, m, l, w):
+    """o = V softmax(K' Q / sqrt(d)) for heads h_start .. h_stop - 1, tile by tile.
 
-    q, o: (C x N); k, v: (C x M); m, l: (n_head x N); w: FlashWorkspace of this
-    tile. When causal, the queries are the last N of the M positions. Chapter 6,
-    :eq:`flash-forward`; Dao 2023.
+    q, o: (C x N); k, v: (C x M); m, l: (n_head x N); w: FlashWorkspace, for groups of
+    heads that divide the heads asked for. When causal, the queries are the last N of
+    the M positions. Chapter 6, :eq:`flash-forward`; Dao 2023.
     """
-    for h0 in range(0, m.shape[0], w.s.shape[2]):
-        for i0 in range(0, q.shape[1], tile):
-            n = min(tile, q.shape[1] - i0)
-            flash_query_tile(q, k, v, h0, i0, n, causal, o, m, l, w)
+    held = w.k.shape[1] * w.q_t.shape[3]  # queries that the workspace has room for
+    for h0 in range(h_start, h_stop, w.s.shape[2]):
+        for first in range(0, q.shape[1], held):
+            last = min(first + held, q.shape[1])
+            flash_queries(q, k, v, h0, first, last, causal, o, m, l, w)
 
 
 # %% chapters/06_flash_attention.ipynb #32a721c0
-def flash_attention(q, k, v, n_head: int, tile: int = 64, causal: bool = True):
+HELD = 4  # tiles of queries that share a tile of keys in the forward pass
+
+
+def flash_attention(
+    q, k, v, n_head: int, tile: int = 64, causal: bool = True, threads: int = 1
+):
     """Multi-head attention without the matrix of probabilities.
 
     q, k, v: (C x N), column-major, one dtype. Returns o (C x N) and the running
     maximum m and sum l (n_head x N) that the backward pass needs. Any tile >= 1 and
-    any N >= 1 give the result of `naive_attention` to rounding. Raises TypeError or
-    ValueError for other arguments. Chapter 6, :eq:`flash-forward`; Dao 2023.
+    any N >= 1 give the result of `naive_attention` to rounding. The heads are shared
+    out among the threads, at most n_head of them; the result is the same to the bit.
+    Raises TypeError or ValueError for other arguments. Chapter 6, :eq:`flash-forward`;
+    Dao 2023.
     """
     check_attention(n_head, q=q, k=k, v=v)
-    C, N = q.shape
-    tile = check_tile(tile, N)
+    (C, N), tile = q.shape, check_size("tile", tile)
     o = column_major(C, N, dtype=q.dtype)
     m, l = (column_major(n_head, N, dtype=q.dtype) for _ in range(2))
-    w = flash_workspace(C // n_head, tile, n_head, N, q.dtype)
-    flash_forward(q, k, v, tile, causal, o, m, l, w)
+
+    def attend(start, stop):
+        w = flash_workspace(
+            C // n_head, tile, stop - start, min(N, HELD * tile), q.dtype
+        )
+        flash_forward(q, k, v, start, stop, causal, o, m, l, w)
+
+    share_heads(attend, n_head, threads)
     return o, m, l
 
 
-def check_tile(tile: int, n: int) -> int:
-    """The tile to use for n positions: never more than n.
+def share_heads(work, n_head: int, threads: int) -> None:
+    """Call work(start, stop) for a share of the heads in each thread. Chapter 6.
 
-    Raises TypeError for what is no integer, ValueError below 1. Chapter 6.
+    Raises ValueError unless threads is an integer >= 1.
     """
-    if not isinstance(tile, int | np.integer):
-        raise TypeError(f"tile is {tile!r}; expected an integer")
-    if tile < 1:
-        raise ValueError(f"tile is {tile}; expected at least 1")
-    return min(tile, n)
+    count = min(check_size("threads", threads), n_head)
+
+    def run(thread):
+        work(n_head * thread // count, n_head * (thread + 1) // count)
+
+    in_threads(run, count)
 
 
 # %% chapters/06_flash_attention.ipynb #9cb18a70
@@ -328,10 +392,9 @@ def load_statistics(do, o, m, l, h0, start, n, tile_m, inverse_l, delta):
         h = h0 + g
         for i in range(n):
             tile_m[i, g], inverse_l[i, g] = m[h, start + i], 1 / l[h, start + i]
-            total = do.dtype.type(0)
-            for c in range(h * d, (h + 1) * d):
-                total += do[c, start + i] * o[c, start + i]
-            delta[i, g] = total
+            answer = o.T[start + i][h * d : (h + 1) * d]
+            gradient = do.T[start + i][h * d : (h + 1) * d]
+            delta[i, g] = dot(gradient, answer)
         for i in range(n, tile_m.shape[0]):
             tile_m[i, g] = inverse_l[i, g] = delta[i, g] = 0.0
 
@@ -359,14 +422,14 @@ def load_query_tile(do, q, o, m, l, h0, u, n, tile, w):
     i0, one = u * tile, q.dtype.type(1)
     inverse_sqrt_d = q.dtype.type(1 / math.sqrt(w.k.shape[0]))
     for x in (w.q_t, w.do_t, w.dq_t):
-        fill_stack(x.T[u].T, 0.0)
+        fill_stack(item(x, u), 0.0)
     for x in (w.q, w.do):
-        fill_stack(x.T[u].T, 0.0)
-    load_rows(q, h0, i0, n, inverse_sqrt_d, w.q_t.T[u].T)
-    load_rows(do, h0, i0, n, one, w.do_t.T[u].T)
-    load_columns(q, h0, i0, n, inverse_sqrt_d, w.q.T[u].T)
-    load_columns(do, h0, i0, n, one, w.do.T[u].T)
-    tile_m, inverse_l, delta = w.m.T[u].T, w.l.T[u].T, w.delta.T[u].T
+        fill_stack(item(x, u), 0.0)
+    load_rows(q, h0, i0, n, inverse_sqrt_d, item(w.q_t, u))
+    load_rows(do, h0, i0, n, one, item(w.do_t, u))
+    load_columns(q, h0, i0, n, inverse_sqrt_d, item(w.q, u))
+    load_columns(do, h0, i0, n, one, item(w.do, u))
+    tile_m, inverse_l, delta = item(w.m, u), item(w.l, u), item(w.delta, u)
     load_statistics(do, o, m, l, h0, i0, n, tile_m, inverse_l, delta)
 
 
@@ -379,32 +442,33 @@ def flash_tile_pair(u, i0, n, j0, n_keys, past, causal, w):
     :eq:`flash-backward`.
     """
     for g in range(w.k.shape[2]):
-        k, v = w.k.T[g, :n_keys].T, w.v.T[g, :n_keys].T
-        matmul(w.q_t.T[u, g].T, k, w.s.T[g, :n_keys].T)
-        matmul(w.do_t.T[u, g].T, v, w.dp.T[g, :n_keys].T)
+        k, v = layer(w.k, g, 0, n_keys), layer(w.v, g, 0, n_keys)
+        matmul(item(item(w.q_t, u), g), k, layer(w.s, g, 0, n_keys))
+        matmul(item(item(w.do_t, u), g), v, layer(w.dp, g, 0, n_keys))
     if causal and j0 + n_keys > past + i0:
         mask_tile(w.s, n, n_keys, j0, past + i0)
-    exponential_below(w.s, n, n_keys, w.m.T[u].T)
-    scale_rows(w.s, n_keys, w.l.T[u].T)
-    score_gradient(w.s, n_keys, w.delta.T[u].T, w.dp)
+    exponential_below(w.s, n, n_keys, item(w.m, u))
+    scale_rows(w.s, n_keys, item(w.l, u))
+    score_gradient(w.s, n_keys, item(w.delta, u), w.dp)
     for g in range(w.k.shape[2]):
-        p, ds = w.s.T[g, :n_keys].T, w.dp.T[g, :n_keys].T
-        matmul_add(w.do.T[u, g].T, p, w.dv.T[g, :n_keys].T)
-        matmul_add(w.q.T[u, g].T, ds, w.dk.T[g, :n_keys].T)
-        matmul_add(ds, w.k.T[g, :n_keys], w.dq_t.T[u, g].T)
+        p, ds = layer(w.s, g, 0, n_keys), layer(w.dp, g, 0, n_keys)
+        matmul_add(item(item(w.do, u), g), p, layer(w.dv, g, 0, n_keys))
+        matmul_add(item(item(w.q, u), g), ds, layer(w.dk, g, 0, n_keys))
+        matmul_add(ds, layer(w.k, g, 0, n_keys).T, item(item(w.dq_t, u), g))
 
 
 # %% chapters/06_flash_attention.ipynb #eb2acb04
 @kernel
-def flash_backward(do, q, k, v, o, m, l, tile, causal, dq, dk, dv, w):
+def flash_backward(do, q, k, v, o, m, l, h_start, h_stop, causal, dq, dk, dv, w):
     """Gradients of `flash_forward` in one pass over the tiles, nothing N x N in memory.
 
     do, dq: (C x N) like q and o; dk, dv: (C x M) like k and v; m, l as the forward
-    pass left them. Chapter 6, :eq:`flash-backward`; Dao 2023.
+    pass left them; w: FlashWorkspace with room for all N queries. Chapter 6,
+    :eq:`flash-backward`; Dao 2023.
     """
-    (d, _, G), (_, N), M = w.k.shape, q.shape, k.shape[1]
+    (d, tile, G), (_, N), M = w.k.shape, q.shape, k.shape[1]
     past, one, tiles = M - N, k.dtype.type(1), (N + tile - 1) // tile
-    for h0 in range(0, m.shape[0], G):
+    for h0 in range(h_start, h_stop, G):
         for u in range(tiles):
             load_query_tile(do, q, o, m, l, h0, u, min(tile, N - u * tile), tile, w)
         for j0 in range(0, M, tile):
@@ -420,25 +484,39 @@ def flash_backward(do, q, k, v, o, m, l, tile, causal, dq, dk, dv, w):
             store_columns(w.dv, h0, j0, n_keys, dv)
         for u in range(tiles):
             n, factor = min(tile, N - u * tile), q.dtype.type(1 / math.sqrt(d))
-            store_rows(w.dq_t.T[u].T, h0, u * tile, n, factor, dq)
+            store_rows(item(w.dq_t, u), h0, u * tile, n, factor, dq)
 
 
 # %% chapters/06_flash_attention.ipynb #a3a4adbb
 def flash_attention_backward(
-    do, q, k, v, o, m, l, n_head: int, tile: int = 64, causal: bool = True
+    do,
+    q,
+    k,
+    v,
+    o,
+    m,
+    l,
+    n_head: int,
+    tile: int = 64,
+    causal: bool = True,
+    threads: int = 1,
 ):
     """Gradients of `flash_attention` from do and what the forward pass returned.
 
     do, q, k, v, o: (C x N); m, l: (n_head x N); all column-major, one dtype. Returns
-    dq, dk, dv, each (C x N). Raises TypeError or ValueError for other arguments.
-    Chapter 6, :eq:`flash-backward`; Dao 2023.
+    dq, dk, dv, each (C x N), the same to the bit for any number of threads. Raises
+    TypeError or ValueError for other arguments. Chapter 6, :eq:`flash-backward`;
+    Dao 2023.
     """
     check_attention(n_head, q=q, k=k, v=v, do=do, o=o)
-    C, N = q.shape
+    (C, N), tile = q.shape, check_size("tile", tile)
     check_matrix("m", m, n_head, N, q.dtype)
     check_matrix("l", l, n_head, N, q.dtype)
-    tile = check_tile(tile, N)
     dq, dk, dv = (column_major(C, N, dtype=q.dtype) for _ in range(3))
-    w = flash_workspace(C // n_head, tile, n_head, N, q.dtype)
-    flash_backward(do, q, k, v, o, m, l, tile, causal, dq, dk, dv, w)
+
+    def attend(start, stop):
+        w = flash_workspace(C // n_head, tile, stop - start, N, q.dtype)
+        flash_backward(do, q, k, v, o, m, l, start, stop, causal, dq, dk, dv, w)
+
+    share_heads(attend, n_head, threads)
     return dq, dk, dv

@@ -7,12 +7,16 @@ import functools
 import hashlib
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import llvmlite.binding
 import numba
 import numpy as np
-from numba.core import cpu
+from numba.core import cgutils, cpu, types
 from numba.core.options import TargetOptions
+from numba.extending import lower_builtin, type_callable
+from numba.np.arrayobj import populate_array
 
 
 # %% chapters/02_matrix.ipynb #deb0aa14
@@ -50,6 +54,14 @@ def check_matrix(name: str, x, rows=None, columns=None, dtype=None) -> None:
         )
 
 
+def check_size(name: str, size) -> int:
+    """`size` as an int; ValueError unless it is an integer >= 1. Chapter 2."""
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if not whole or size < 1:
+        raise ValueError(f"{name} is {size!r}; expected an integer >= 1")
+    return int(size)
+
+
 # %% chapters/02_matrix.ipynb #a2fb53ec
 @functools.cache
 def kernel_cache(package: Path) -> str | None:
@@ -59,6 +71,8 @@ def kernel_cache(package: Path) -> str | None:
     module of the package, numba's version and numba's settings, so that
     changed code never meets the machine code of what it was before. Chapter 2.
     """
+    if os.environ.get("NOCACHE"):
+        return None
     digest = hashlib.sha256(numba.__version__.encode())
     for setting in sorted(os.environ.items()):
         if setting[0].startswith("NUMBA_"):
@@ -81,6 +95,9 @@ def kernel_cache(package: Path) -> str | None:
 SLP = "NUMBA_SLP_VECTORIZE"  # numba's switch for vectorising code without a loop
 if SLP not in os.environ:
     numba.config.SLP_VECTORIZE = 1
+# Short loops: no copies of them for long ones, and put small kernels into their caller
+for option in ("-unroll-runtime=false", "-inline-threshold=1000"):
+    llvmlite.binding.set_option("microgpt", option)
 
 
 def compiled(function, **options):
@@ -96,12 +113,26 @@ def compiled(function, **options):
     in_package = function.__module__.startswith("microgpt.")
     package = Path(function.__code__.co_filename).parent
     directory = kernel_cache(package) if in_package else None
-    options |= {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+    options |= {"error_model": "numpy", "_nrt": False, "nogil": True}
+    options |= {"no_cfunc_wrapper": True}
     previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, directory or ""
     try:
         return numba.njit(cache=directory is not None, **options)(function)
     finally:
         numba.config.CACHE_DIR = previous
+
+
+# %% chapters/02_matrix.ipynb #threads
+def in_threads(run, threads: int) -> None:
+    """Call run(0) .. run(threads - 1), each in a thread of its own, and wait for them.
+
+    Compiled functions run side by side; what `run` raises is raised here. Chapter 2.
+    """
+    if threads == 1:
+        run(0)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(run, range(threads)))
 
 
 # %% chapters/02_matrix.ipynb #c5c0bce6
@@ -127,6 +158,49 @@ def inlined(function):
     return compiled(function, inline="always")
 
 
+# %% chapters/02_matrix.ipynb #viewpart
+def part(x, i, start, stop):
+    """Element i of the last axis of x, of that its columns start .. stop - 1; no copy.
+
+    i = None keeps the axis, start = stop = None all columns. Chapter 2,
+    :eq:`matrix-stack`.
+    """
+    chosen = x.T if i is None else x.T[i]
+    return chosen[start:stop].T
+
+
+@type_callable(part)
+def type_part(context):
+    def result(x, i, start, stop):
+        ndim = x.ndim - (i is not types.none)
+        return types.Array(x.dtype, ndim, "F" if ndim > 1 else "C")
+
+    return result
+
+
+# %% chapters/02_matrix.ipynb #viewlower
+@lower_builtin(part, types.Array, types.Any, types.Any, types.Any)
+def compile_part(context, builder, signature, arguments):
+    """What numba puts in the place of `part`: an address and some sizes, unchecked."""
+    x = context.make_array(signature.args[0])(context, builder, arguments[0])
+    view = context.make_array(signature.return_type)(context, builder)
+    shape, strides = (cgutils.unpack_tuple(builder, y) for y in (x.shape, x.strides))
+    i, start, stop = (
+        value if kind is types.none else context.cast(builder, value, kind, types.intp)
+        for kind, value in list(zip(signature.args, arguments, strict=True))[1:]
+    )
+    offset = context.get_constant(types.intp, 0)
+    if signature.args[1] is not types.none:
+        offset = builder.mul(i, strides.pop())
+        shape.pop()
+    if signature.args[2] is not types.none:
+        offset = builder.add(offset, builder.mul(start, strides[-1]))
+        shape[-1] = builder.sub(stop, start)
+    data = cgutils.pointer_add(builder, x.data, offset)
+    populate_array(view, data, shape, strides, x.itemsize, meminfo=None)
+    return view._getvalue()
+
+
 # %% chapters/02_matrix.ipynb #d96d8f85
 @inlined
 def columns(x, start, stop):
@@ -135,7 +209,7 @@ def columns(x, start, stop):
     Of a stack with more axes it takes that range of the last axis. Chapter 2,
     :eq:`matrix-address`.
     """
-    return x.T[start:stop].T
+    return part(x, None, start, stop)
 
 
 # %% chapters/02_matrix.ipynb #f22f847f
@@ -146,7 +220,16 @@ def layer(stack, i, start, stop):
     stack: (rows x columns x matrices), or with more axes before the columns.
     Chapter 2, :eq:`matrix-stack`.
     """
-    return stack.T[i][start:stop].T
+    return part(stack, i, start, stop)
+
+
+@inlined
+def item(stack, i):
+    """Matrix i of a stack, or column i of a matrix, without a copy.
+
+    Chapter 2, :eq:`matrix-stack`.
+    """
+    return part(stack, i, None, None)
 
 
 # %% chapters/02_matrix.ipynb #24d00344
@@ -184,11 +267,17 @@ def scale(x, factor):
 def transpose(a, out):
     """out = a', a (m x n), out (n x m).
 
-    The backward of a transpose is a transpose. Chapter 2,
-    :eq:`matrix-transpose` and :eq:`matrix-transpose-backward`.
+    Four columns of `a` at a time become four neighbours in every column of `out`. The
+    backward of a transpose is a transpose. Chapter 2, :eq:`matrix-transpose` and
+    :eq:`matrix-transpose-backward`.
     """
-    for i in range(a.shape[0]):
-        for j in range(a.shape[1]):
+    fours = a.shape[1] // 4 * 4
+    for j in range(0, fours, 4):
+        for i in range(a.shape[0]):
+            for c in range(4):
+                out[j + c, i] = a[i, j + c]
+    for j in range(fours, a.shape[1]):
+        for i in range(a.shape[0]):
             out[j, i] = a[i, j]
 
 
@@ -354,7 +443,7 @@ def exp_float64(x):
 @kernel
 def exponential(x):
     """x becomes e^x, element by element; x (m x n). Chapter 2, :eq:`matrix-exp`."""
-    y = x.T.flat
+    y = x.T.reshape(x.size)
     if np.finfo(x.dtype).bits == 32:
         for i in range(x.size):
             y[i] = exp_float32(y[i])
@@ -383,18 +472,14 @@ def below_maximum(x, y):
 def divide_by_sum(y):
     """y[:, j] /= its sum, for every column of y (m x n).
 
-    Returns the sum of the logarithms of these sums, which the cross-entropy needs.
     Chapter 2, :eq:`matrix-softmax`.
     """
-    logarithms = y.dtype.type(0)
     for j in range(y.shape[1]):
         total = y.dtype.type(0)
         for i in range(y.shape[0]):
             total += y[i, j]
-        logarithms += math.log(total)
         for i in range(y.shape[0]):
             y[i, j] /= total
-    return logarithms
 
 
 # %% chapters/02_matrix.ipynb #ced49ca8
@@ -411,14 +496,24 @@ def softmax(x, y):
 
 # %% chapters/02_matrix.ipynb #e1c5dd03
 @inlined
-def matmul_tn(a, b, out, at):
-    """out = a' b, a (m x n), b (m x p), out (n x p): it gives dx = W' dy.
+def matmul_tn_add(a, b, out, at):
+    """out += a' b, a (m x n), b (m x p), out (n x p).
 
     `at` (n x m) is workspace for a', which is laid out first so that the
     product runs down columns. Chapter 2, :eq:`matrix-matmul-backward`.
     """
     transpose(a, at)
-    matmul(at, b, out)
+    matmul_add(at, b, out)
+
+
+@inlined
+def matmul_tn(a, b, out, at):
+    """out = a' b, as `matmul_tn_add`: it gives dx = W' dy.
+
+    Chapter 2, :eq:`matrix-matmul-backward`.
+    """
+    fill(out, 0.0)
+    matmul_tn_add(a, b, out, at)
 
 
 # %% chapters/02_matrix.ipynb #5ade5f6e

@@ -31,34 +31,25 @@ from microgpt.hyper_connections import (
 
 # %% chapters/07_model.ipynb #8c45a183
 from microgpt.matrix import (
-    add,
     below_maximum,
-    column_major,
+    check_size,
     columns,
-    divide_by_sum,
     exponential,
     inlined,
+    item,
     kernel,
     layer,
     matmul,
     matmul_add,
     matmul_tn,
+    matmul_tn_add,
     relu,
     relu_backward,
 )
 
 from .data import Vocabulary
-from .flash import flash_backward, flash_forward, flash_workspace
+from .flash import flash_backward, flash_forward, flash_shapes
 from .rmsnorm import rmsnorm, rmsnorm_backward
-
-
-# %% chapters/07_model.ipynb #3b55ffb1
-def check_size(name: str, size) -> int:
-    """`size` as an int; ValueError unless it is an integer >= 1. Chapter 7."""
-    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    if not whole or size < 1:
-        raise ValueError(f"{name} is {size!r}; expected an integer >= 1")
-    return int(size)
 
 
 # %% chapters/07_model.ipynb #6476fa13
@@ -122,13 +113,31 @@ def parameter_count(config: GPTConfig) -> int:
 
 
 # %% chapters/07_model.ipynb #d4eea98e
-def parameter_views(flat: np.ndarray, config: GPTConfig) -> Parameters:
-    """The arrays of `Parameters`: column-major views into a flat buffer. Chapter 7."""
-    shapes = parameter_shapes(config)
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
+def count(shapes) -> int:
+    """How many numbers an array of this shape holds, or a NamedTuple of such arrays.
+
+    Chapter 7.
+    """
+    if hasattr(shapes, "_fields"):
+        return sum(count(shape) for shape in shapes)
+    return math.prod(shapes)
+
+
+def views(flat: np.ndarray, shapes):
+    """Column-major views into a flat buffer: a NamedTuple, as that of their shapes.
+
+    Chapter 7.
+    """
+    if not hasattr(shapes, "_fields"):
+        return flat.reshape(shapes, order="F")
+    ends = np.cumsum([count(shape) for shape in shapes])
     parts = np.split(flat, ends[:-1])
-    views = (p.reshape(s, order="F") for p, s in zip(parts, shapes, strict=True))
-    return Parameters(*views)
+    return type(shapes)(*map(views, parts, shapes))
+
+
+def allocate(shapes, dtype):
+    """Zero-filled `views` into a buffer of their own. Chapter 7."""
+    return views(np.zeros(count(shapes), dtype), shapes)
 
 
 # %% chapters/07_model.ipynb #5eb5f546
@@ -179,87 +188,81 @@ Activations = namedtuple(
 )
 
 
-def activations(config: GPTConfig, dtype) -> Activations:
-    """What the forward pass computes and the backward pass reads.
+def activation_shapes(config: GPTConfig, documents: int = 1) -> Activations:
+    """Shapes of what the forward pass computes and the backward pass reads.
 
-    Zero-filled, with room for block_size positions. Chapter 7, table of shapes.
+    There is room for so many documents of block_size positions, laid end to end.
+    Chapter 7, table of shapes.
     """
-    C, T, L, V = config.n_embd, config.block_size, config.n_layer, config.vocab_size
-    H, n = config.n_head, N_STREAMS
-    shapes = Activations(
+    C, L, V = config.n_embd, config.n_layer, config.vocab_size
+    T, H, n = documents * config.block_size, config.n_head, N_STREAMS
+    return Activations(
         x=(C, T), s=(C, n, T, 2 * L + 1), mixed=(C, n, T, 2 * L),
         h=(C, T, 2 * L), z=(C, T, 2 * L), r=(T, 2 * L), y=(C, T, 2 * L),
         q=(C, T, L), k=(C, T, L), v=(C, T, L), o=(C, T, L), m=(H, T, L), l=(H, T, L),
         f=(4 * C, T, L), u=(4 * C, T, L), logits=(V, T), A=(n, n),
     )  # fmt: skip
-    return Activations(*(column_major(*shape, dtype=dtype) for shape in shapes))
 
 
 # %% chapters/07_model.ipynb #fdd6d048
 Workspace = namedtuple(
     "Workspace",
-    "dlogits dx ds dm dh dz dz_part dy dq dk dv do df du dA "
+    "weights dlogits dx ds dm dh dz dy dq dk dv do df du dA "
     "lm_head_t w_t fc1_t fc2_t flash",
 )
 
 
-def workspace(config: GPTConfig, dtype) -> Workspace:
-    """Room for gradients of activations and for transposed weights. Chapter 7."""
-    C, T, V, n = config.n_embd, config.block_size, config.vocab_size, N_STREAMS
-    like_x = ("dx", "dh", "dz", "dz_part", "dy", "dq", "dk", "dv", "do")
-    shapes = dict.fromkeys(like_x, (C, T))
+def workspace_shapes(config: GPTConfig, documents: int = 1) -> Workspace:
+    """Shapes of the gradients of activations and of transposed weights. Chapter 7."""
+    C, V, n = config.n_embd, config.vocab_size, N_STREAMS
+    T, block_size = documents * config.block_size, config.block_size
+    like_x = ("dx", "dh", "dz", "dy", "dq", "dk", "dv", "do")
+    shapes = dict.fromkeys(like_x, (C, T)) | {"weights": (T,)}
     shapes |= {"dlogits": (V, T), "df": (4 * C, T), "du": (4 * C, T), "dA": (n, n)}
     shapes |= {"ds": (C, n, T), "dm": (C, n, T), "lm_head_t": (C, V), "w_t": (C, C)}
     shapes |= {"fc1_t": (C, 4 * C), "fc2_t": (4 * C, C)}
-    arrays = {name: column_major(*shape, dtype=dtype) for name, shape in shapes.items()}
-    tile = min(config.tile, T)  # a larger tile would hold nothing but padding
-    flash = flash_workspace(C // config.n_head, tile, config.n_head, T, dtype)
-    return Workspace(**arrays, flash=flash)
+    flash = flash_shapes(C // config.n_head, config.tile, config.n_head, block_size)
+    return Workspace(**shapes, flash=flash)
 
 
 # %% chapters/07_model.ipynb #f80afdf6
 @kernel
-def embed(tokens, wte, wpe, x):
-    """x[:, t] = wte[:, tokens[t]] + wpe[:, t]; x (C x T).
+def embed(tokens, ends, start, wte, wpe, x):
+    """x[:, t] = wte[:, token] + wpe[:, position] for the columns t = start, start + 1, ...
 
-    Chapter 7, :eq:`model-embed`.
+    tokens[0] is that of column `start`; x (C x columns); `ends` holds the column after
+    the last one of every document, whose positions begin at 0. Chapter 7,
+    :eq:`model-embed`.
     """
-    for t in range(x.shape[1]):
-        for c in range(x.shape[0]):
-            x[c, t] = wte[c, tokens[t]] + wpe[c, t]
-
-
-# %% chapters/07_model.ipynb #92612b11
-@inlined
-def weight(stack, i):
-    """Matrix i of a stack (rows x columns x layers), without a copy. Chapter 7."""
-    return stack.T[i].T
-
-
-@inlined
-def vector(stack, i):
-    """Column i of a matrix, without a copy. Chapter 7."""
-    return stack.T[i]
+    first = 0
+    for stop in ends:
+        for t in range(max(first, start), stop):
+            for c in range(x.shape[0]):
+                x[c, t] = wte[c, tokens[t - start]] + wpe[c, t - first]
+        first = stop
 
 
 # %% chapters/07_model.ipynb #71024436
 @inlined
-def attention_forward(p, a, w, i, start, z, y):
-    """y = Wo attention(Wq z, Wk z, Wv z) of layer i, from position start on.
+def attention_forward(p, a, w, i, start, ends, z, y):
+    """y = Wo attention(Wq z, Wk z, Wv z) of layer i, from column start on.
 
-    z, y: (C x T). Keys and values of earlier positions are those in a.k and a.v.
-    Chapter 7, :eq:`model-attention`.
+    z, y: (C x T). A position attends to its own document, whose earlier keys and values
+    are those in a.k and a.v. Chapter 7, :eq:`model-attention`.
     """
     stop = start + z.shape[1]
-    q, k = layer(a.q, i, start, stop), layer(a.k, i, start, stop)
-    v, o = layer(a.v, i, start, stop), layer(a.o, i, start, stop)
-    m, l = layer(a.m, i, start, stop), layer(a.l, i, start, stop)
-    matmul(weight(p.wq, i), z, q)
-    matmul(weight(p.wk, i), z, k)
-    matmul(weight(p.wv, i), z, v)
-    keys, values = layer(a.k, i, 0, stop), layer(a.v, i, 0, stop)
-    flash_forward(q, keys, values, w.flash.k.shape[1], True, o, m, l, w.flash)
-    matmul(weight(p.wo, i), o, y)
+    matmul(item(p.wq, i), z, layer(a.q, i, start, stop))
+    matmul(item(p.wk, i), z, layer(a.k, i, start, stop))
+    matmul(item(p.wv, i), z, layer(a.v, i, start, stop))
+    first = 0
+    for end in ends:
+        new = max(first, start)  # the document's first column without an answer yet
+        q, o = layer(a.q, i, new, end), layer(a.o, i, new, end)
+        k, v = layer(a.k, i, first, end), layer(a.v, i, first, end)
+        m, l = layer(a.m, i, new, end), layer(a.l, i, new, end)
+        flash_forward(q, k, v, 0, m.shape[0], True, o, m, l, w.flash)
+        first = end
+    matmul(item(p.wo, i), layer(a.o, i, start, stop), y)
 
 
 # %% chapters/07_model.ipynb #01cd489d
@@ -271,14 +274,14 @@ def mlp_forward(p, a, i, start, z, y):
     """
     stop = start + z.shape[1]
     f, u = layer(a.f, i, start, stop), layer(a.u, i, start, stop)
-    matmul(weight(p.fc1, i), z, f)
+    matmul(item(p.fc1, i), z, f)
     relu(f, u)
-    matmul(weight(p.fc2, i), u, y)
+    matmul(item(p.fc2, i), u, y)
 
 
 # %% chapters/07_model.ipynb #05e476f0
 @inlined
-def sublayer_forward(p, a, w, k, start, stop):
+def sublayer_forward(p, a, w, k, start, stop, ends):
     """Streams after sublayer k from those before it: mix, aggregate, F, distribute.
 
     Chapter 7, :eq:`model-sublayer`.
@@ -288,29 +291,30 @@ def sublayer_forward(p, a, w, k, start, stop):
     y = layer(a.y, k, start, stop)
     birkhoff(p.theta[k], a.A)
     mix(a.A, s, mixed)
-    aggregate(vector(p.alpha, k), mixed, h)
-    rmsnorm(h, z, vector(a.r, k)[start:stop])
+    aggregate(item(p.alpha, k), mixed, h)
+    rmsnorm(h, z, layer(a.r, k, start, stop))
     if k % 2 == 0:
-        attention_forward(p, a, w, k // 2, start, z, y)
+        attention_forward(p, a, w, k // 2, start, ends, z, y)
     else:
         mlp_forward(p, a, k // 2, start, z, y)
-    distribute(vector(p.beta, k), mixed, y, layer(a.s, k + 1, start, stop))
+    distribute(item(p.beta, k), mixed, y, layer(a.s, k + 1, start, stop))
 
 
 # %% chapters/07_model.ipynb #f6e0f065
 @inlined
-def forward(p, a, w, tokens, start):
-    """Logits of T tokens at positions start, start + 1, ..., into columns of a.logits.
+def forward(p, a, w, tokens, ends, start):
+    """Logits of the tokens in columns start, start + 1, ..., into these of a.logits.
 
-    Activations of earlier positions, left in `a` by earlier calls, are used as they
-    are. p: Parameters; a: Activations; w: Workspace. Chapter 7, :eq:`model-forward`.
+    Documents are laid end to end; `ends` holds the column after each. Columns before
+    `start` are used as earlier calls left them in `a`. p: Parameters; a: Activations;
+    w: Workspace. Chapter 7, :eq:`model-forward`.
     """
     stop, depth = start + tokens.shape[0], p.theta.shape[0]
     x = columns(a.x, start, stop)
-    embed(tokens, p.wte, columns(p.wpe, start, stop), x)
+    embed(tokens, ends, start, p.wte, p.wpe, a.x)
     expand(x, layer(a.s, 0, start, stop))
     for k in range(depth):
-        sublayer_forward(p, a, w, k, start, stop)
+        sublayer_forward(p, a, w, k, start, stop, ends)
     aggregate(p.contract, layer(a.s, depth, start, stop), x)
     matmul(p.lm_head, x, columns(a.logits, start, stop))
 
@@ -345,20 +349,21 @@ class Network:
         self.config, self.dtype = config, np.dtype(dtype)
         self.weights = np.zeros(parameter_count(config), dtype)
         self.gradient = np.zeros_like(self.weights)
-        self.parameters = parameter_views(self.weights, config)
-        self.gradients = parameter_views(self.gradient, config)
+        self.parameters = views(self.weights, parameter_shapes(config))
+        self.gradients = views(self.gradient, parameter_shapes(config))
         self.params = named_parameters(self.parameters)
-        self.activations = activations(config, dtype)
-        self.workspace = workspace(config, dtype)
+        self.activations = allocate(activation_shapes(config), dtype)
+        self.workspace = allocate(workspace_shapes(config), dtype)
         self.known = 0  # positions whose keys and values `logits` may use again
         if rng is not None:
             initialise(self.parameters, rng, config.start)
 
     def prepare(self, tokens) -> tuple:
-        """Activations, workspace, and the T inputs and targets of T + 1 tokens."""
+        """Activations, workspace, T inputs and targets of T + 1 tokens, and [T]."""
         ids = check_tokens(tokens, self.config, 2, self.config.block_size + 1)
         self.known = 0
-        return self.activations, self.workspace, ids[:-1], ids[1:]
+        ends = np.array([len(ids) - 1])
+        return self.activations, self.workspace, ids[:-1], ids[1:], ends
 
     def __reduce__(self):  # `copy` and `pickle` make it anew, so that views stay views
         return remake, (type(self), self.config, self.weights)
@@ -374,69 +379,102 @@ def remake(kind: type, config: GPTConfig, weights: np.ndarray) -> Network:
 
 # %% chapters/07_model.ipynb #9eece560
 @kernel
-def target_sum(x, targets):
-    """Sum over t of x[targets[t], t]; x (V x T).
+def position_weights(ends, documents, weights):
+    """weights[t] = 1 / (T documents), T the length of the document of column t.
+
+    With them the mean over `documents` of their means is one sum. Chapter 7,
+    :eq:`model-loss-batch`.
+    """
+    first = 0
+    for stop in ends:
+        weights[first:stop] = 1 / ((stop - first) * documents)
+        first = stop
+
+
+@kernel
+def target_sum(x, targets, weights):
+    """Sum over t of weights[t] x[targets[t], t]; x (V x T).
 
     Chapter 7, :eq:`model-loss-shifted`.
     """
     total = x.dtype.type(0)
     for t in range(x.shape[1]):
-        total += x[targets[t], t]
+        total += weights[t] * x[targets[t], t]
     return total
 
 
 @kernel
-def subtract_targets(p, targets):
-    """p becomes (p - one-hot(targets)) / T; p (V x T).
+def subtract_targets(e, targets, weights):
+    """e[:, t] becomes weights[t] (e[:, t] / sum - one-hot(targets[t])); e (V x T).
 
-    Chapter 7, :eq:`model-loss-backward`.
+    Returns the sum over t of weights[t] log(sum of e[:, t]). Chapter 7,
+    :eq:`model-loss-shifted` and :eq:`model-loss-backward`.
     """
-    T = p.dtype.type(p.shape[1])
-    for t in range(p.shape[1]):
-        p[targets[t], t] -= 1
-        for i in range(p.shape[0]):
-            p[i, t] /= T
+    logarithms = e.dtype.type(0)
+    for t in range(e.shape[1]):
+        total = e.dtype.type(0)
+        for i in range(e.shape[0]):
+            total += e[i, t]
+        logarithms += weights[t] * math.log(total)
+        share = weights[t] / total
+        for i in range(e.shape[0]):
+            e[i, t] *= share
+        e[targets[t], t] -= weights[t]
+    return logarithms
 
 
 # %% chapters/07_model.ipynb #da9ad329
 @inlined
-def cross_entropy(logits, targets, dlogits):
-    """Mean over the positions of -log softmax(logits)[target], and its gradient.
+def cross_entropy(logits, targets, weights, dlogits):
+    """Sum over the positions of -weights[t] log softmax(logits)[target], its gradient.
 
-    logits, dlogits: (V x T); targets: T token ids; returns the loss in nats.
-    Chapter 7, :eq:`model-loss` and :eq:`model-loss-backward`.
+    logits, dlogits: (V x T); targets: T token ids; weights: (T,), from
+    `position_weights`; returns the loss in nats. Chapter 7, :eq:`model-loss` and
+    :eq:`model-loss-backward`.
     """
     below_maximum(logits, dlogits)
-    loss = -target_sum(dlogits, targets)
+    loss = -target_sum(dlogits, targets, weights)
     exponential(dlogits)
-    loss += divide_by_sum(dlogits)
-    subtract_targets(dlogits, targets)
-    return loss / logits.shape[1]
+    return loss + subtract_targets(dlogits, targets, weights)
 
 
 # %% chapters/07_model.ipynb #c3698e81
 @inlined
-def attention_backward(p, g, a, w, i, z, dy, dz):
+def attention_backward(p, g, a, w, i, ends, z, dy, dz):
     """dz and the gradients of wq, wk, wv, wo from dy; z, dy, dz (C x T).
 
     Chapter 7, :eq:`model-attention-backward`.
     """
     T = z.shape[1]
-    q, k, v = layer(a.q, i, 0, T), layer(a.k, i, 0, T), layer(a.v, i, 0, T)
-    o, m, l = layer(a.o, i, 0, T), layer(a.m, i, 0, T), layer(a.l, i, 0, T)
+    matmul_add(dy, layer(a.o, i, 0, T).T, item(g.wo, i))
+    matmul_tn(item(p.wo, i), dy, columns(w.do, 0, T), w.w_t)
+    first = 0
+    for end in ends:
+        q, k, v = (
+            layer(a.q, i, first, end),
+            layer(a.k, i, first, end),
+            layer(a.v, i, first, end),
+        )
+        o, m, l = (
+            layer(a.o, i, first, end),
+            layer(a.m, i, first, end),
+            layer(a.l, i, first, end),
+        )
+        dq, dk, dv = (
+            columns(w.dq, first, end),
+            columns(w.dk, first, end),
+            columns(w.dv, first, end),
+        )
+        do = columns(w.do, first, end)
+        flash_backward(do, q, k, v, o, m, l, 0, m.shape[0], True, dq, dk, dv, w.flash)
+        first = end
     dq, dk, dv = columns(w.dq, 0, T), columns(w.dk, 0, T), columns(w.dv, 0, T)
-    do, dz_part = columns(w.do, 0, T), columns(w.dz_part, 0, T)
-    matmul_add(dy, o.T, weight(g.wo, i))
-    matmul_tn(weight(p.wo, i), dy, do, w.w_t)
-    flash_backward(do, q, k, v, o, m, l, w.flash.k.shape[1], True, dq, dk, dv, w.flash)
-    matmul_add(dq, z.T, weight(g.wq, i))
-    matmul_add(dk, z.T, weight(g.wk, i))
-    matmul_add(dv, z.T, weight(g.wv, i))
-    matmul_tn(weight(p.wq, i), dq, dz, w.w_t)
-    matmul_tn(weight(p.wk, i), dk, dz_part, w.w_t)
-    add(dz_part, dz)
-    matmul_tn(weight(p.wv, i), dv, dz_part, w.w_t)
-    add(dz_part, dz)
+    matmul_add(dq, z.T, item(g.wq, i))
+    matmul_add(dk, z.T, item(g.wk, i))
+    matmul_add(dv, z.T, item(g.wv, i))
+    matmul_tn(item(p.wq, i), dq, dz, w.w_t)
+    matmul_tn_add(item(p.wk, i), dk, dz, w.w_t)
+    matmul_tn_add(item(p.wv, i), dv, dz, w.w_t)
 
 
 # %% chapters/07_model.ipynb #0146d1a8
@@ -449,16 +487,16 @@ def mlp_backward(p, g, a, w, i, z, dy, dz):
     T = z.shape[1]
     f, u = layer(a.f, i, 0, T), layer(a.u, i, 0, T)
     df, du = columns(w.df, 0, T), columns(w.du, 0, T)
-    matmul_add(dy, u.T, weight(g.fc2, i))
-    matmul_tn(weight(p.fc2, i), dy, du, w.fc2_t)
+    matmul_add(dy, u.T, item(g.fc2, i))
+    matmul_tn(item(p.fc2, i), dy, du, w.fc2_t)
     relu_backward(du, f, df)
-    matmul_add(df, z.T, weight(g.fc1, i))
-    matmul_tn(weight(p.fc1, i), df, dz, w.fc1_t)
+    matmul_add(df, z.T, item(g.fc1, i))
+    matmul_tn(item(p.fc1, i), df, dz, w.fc1_t)
 
 
 # %% chapters/07_model.ipynb #25f8ed77
 @inlined
-def sublayer_backward(p, g, a, w, k, ds):
+def sublayer_backward(p, g, a, w, k, ends, ds):
     """ds, the gradient after sublayer k, becomes the gradient before it.
 
     Chapter 7, :eq:`model-sublayer-backward`.
@@ -467,13 +505,13 @@ def sublayer_backward(p, g, a, w, k, ds):
     mixed, z, y = layer(a.mixed, k, 0, T), layer(a.z, k, 0, T), layer(a.y, k, 0, T)
     dm, dh = columns(w.dm, 0, T), columns(w.dh, 0, T)
     dz, dy = columns(w.dz, 0, T), columns(w.dy, 0, T)
-    distribute_backward(ds, vector(p.beta, k), y, dm, dy, vector(g.beta, k))
+    distribute_backward(ds, item(p.beta, k), y, dm, dy, item(g.beta, k))
     if k % 2 == 0:
-        attention_backward(p, g, a, w, k // 2, z, dy, dz)
+        attention_backward(p, g, a, w, k // 2, ends, z, dy, dz)
     else:
         mlp_backward(p, g, a, w, k // 2, z, dy, dz)
-    rmsnorm_backward(dz, z, vector(a.r, k)[:T], dh)
-    aggregate_backward(dh, vector(p.alpha, k), mixed, dm, vector(g.alpha, k))
+    rmsnorm_backward(dz, z, layer(a.r, k, 0, T), dh)
+    aggregate_backward(dh, item(p.alpha, k), mixed, dm, item(g.alpha, k))
     birkhoff(p.theta[k], a.A)
     mix_backward(dm, a.A, layer(a.s, k, 0, T), ds, w.dA)
     g.theta[k] += birkhoff_backward(w.dA, a.A)
@@ -481,20 +519,23 @@ def sublayer_backward(p, g, a, w, k, ds):
 
 # %% chapters/07_model.ipynb #eae5a6bc
 @kernel
-def embed_backward(dx, tokens, dwte, dwpe):
-    """dwte[:, tokens[t]] += dx[:, t] and dwpe[:, t] += dx[:, t].
+def embed_backward(dx, tokens, ends, dwte, dwpe):
+    """dwte[:, token] += dx[:, t] and dwpe[:, position] += dx[:, t].
 
     Chapter 7, :eq:`model-embed-backward`.
     """
-    for t in range(dx.shape[1]):
-        for c in range(dx.shape[0]):
-            dwte[c, tokens[t]] += dx[c, t]
-            dwpe[c, t] += dx[c, t]
+    first = 0
+    for stop in ends:
+        for t in range(first, stop):
+            for c in range(dx.shape[0]):
+                dwte[c, tokens[t]] += dx[c, t]
+                dwpe[c, t - first] += dx[c, t]
+        first = stop
 
 
 # %% chapters/07_model.ipynb #1b6c0ed3
 @inlined
-def backward(p, g, a, w, tokens):
+def backward(p, g, a, w, tokens, ends):
     """Add every parameter's gradient to g, from that of the logits in w.dlogits.
 
     Call it after `forward` on the same tokens, from position 0. Chapter 7,
@@ -508,32 +549,35 @@ def backward(p, g, a, w, tokens):
     ds[:] = 0.0
     aggregate_backward(dx, p.contract, layer(a.s, depth, 0, T), ds, g.contract)
     for k in range(depth - 1, -1, -1):
-        sublayer_backward(p, g, a, w, k, ds)
+        sublayer_backward(p, g, a, w, k, ends, ds)
     expand_backward(ds, dx)
-    embed_backward(dx, tokens, g.wte, g.wpe)
+    embed_backward(dx, tokens, ends, g.wte, g.wpe)
 
 
 # %% chapters/07_model.ipynb #418ef8df
 @inlined
-def loss_of(p, a, w, inputs, targets):
-    """Loss of T inputs predicting T targets, its gradient left in w.dlogits.
+def loss_of(p, a, w, inputs, targets, ends, documents):
+    """Loss of inputs predicting targets, its gradient left in w.dlogits.
 
-    Chapter 7, :eq:`model-loss`.
+    It is the part that the documents which end at `ends` have in the mean over
+    `documents` of them. Chapter 7, :eq:`model-loss-batch`.
     """
     T = inputs.shape[0]
-    forward(p, a, w, inputs, 0)
-    return cross_entropy(columns(a.logits, 0, T), targets, columns(w.dlogits, 0, T))
+    weights, dlogits = w.weights[:T], columns(w.dlogits, 0, T)
+    forward(p, a, w, inputs, ends, 0)
+    position_weights(ends, documents, weights)
+    return cross_entropy(columns(a.logits, 0, T), targets, weights, dlogits)
 
 
 @inlined
-def loss_and_gradients(p, g, gradient, a, w, inputs, targets):
-    """Loss of T inputs predicting T targets; g, views of the flat `gradient`, is set.
+def loss_and_gradients(p, g, gradient, a, w, inputs, targets, ends, documents):
+    """`loss_of`, and its gradient in g, views of the flat `gradient`, which is set.
 
     Chapter 7, :eq:`model-backward`.
     """
     gradient[:] = 0.0
-    loss = loss_of(p, a, w, inputs, targets)
-    backward(p, g, a, w, inputs)
+    loss = loss_of(p, a, w, inputs, targets, ends, documents)
+    backward(p, g, a, w, inputs, ends)
     return loss
 
 
@@ -562,19 +606,22 @@ class GPT(Network):
         """
         start = check_start(start, self.known, self.config.block_size)
         ids = check_tokens(tokens, self.config, 1, self.config.block_size - start)
-        forward(self.parameters, self.activations, self.workspace, ids, start)
         self.known = start + len(ids)
-        return self.activations.logits[:, start : self.known].copy(order="F")
+        a, w, ends = self.activations, self.workspace, np.array([self.known])
+        forward(self.parameters, a, w, ids, ends, start)
+        return a.logits[:, start : self.known].copy(order="F")
 
     def loss(self, tokens) -> float:
         """Mean cross-entropy in nats of T + 1 tokens, 1 <= T <= block_size."""
-        return float(loss_of(self.parameters, *self.prepare(tokens)))
+        return float(loss_of(self.parameters, *self.prepare(tokens), 1))
 
     def loss_and_grads(self, tokens) -> tuple[float, dict[str, np.ndarray]]:
         """`loss(tokens)` and its gradient by name: fresh arrays, shaped as `params`."""
         p, g, flat = self.parameters, self.gradients, self.gradient
-        loss = loss_and_gradients(p, g, flat, *self.prepare(tokens))
-        return float(loss), named_parameters(parameter_views(flat.copy(), self.config))
+        loss = loss_and_gradients(p, g, flat, *self.prepare(tokens), 1)
+        return float(loss), named_parameters(
+            views(flat.copy(), parameter_shapes(self.config))
+        )
 
 
 # %% chapters/07_model.ipynb #d2e9654d

@@ -4,14 +4,30 @@
 
 # %% chapters/08_training.ipynb #09dbb5e5
 import math
+import os
+import time
 from collections import namedtuple
 
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 from tqdm import tqdm
 
+from microgpt.model import (
+    GPT,
+    Activations,
+    Parameters,
+    Workspace,
+    activation_shapes,
+    count,
+    loss_and_gradients,
+    parameter_shapes,
+    workspace_shapes,
+)
+
 from .data import Corpus, token_ids
-from .matrix import inlined, kernel
-from .model import GPT, loss_and_gradients
+from .flash import FlashWorkspace
+from .matrix import check_size, compiled, in_threads, inlined, kernel
 
 
 # %% chapters/08_training.ipynb #3a7cd8ed
@@ -35,6 +51,13 @@ def adam(weights, gradient, m, v, step, lr, beta1, beta2, eps):
 
 # %% chapters/08_training.ipynb #d3e5cd5a
 @kernel
+def add_to(x, y):
+    """x += y, vectors of one length. Chapter 8."""
+    for i in range(x.shape[0]):
+        x[i] += y[i]
+
+
+@kernel
 def linear_schedule(lr, step, steps):
     """Learning rate of a step = 0 .. steps - 1: from lr down to lr / steps.
 
@@ -44,72 +67,216 @@ def linear_schedule(lr, step, steps):
 
 
 # %% chapters/08_training.ipynb #57146c72
-Recipe = namedtuple("Recipe", "steps lr beta1 beta2 eps")
+Recipe = namedtuple("Recipe", "steps lr beta1 beta2 eps batch_size threads")
 
-# p, g: Parameters, views into weights and gradient; a: Activations; w: Workspace
-State = namedtuple("State", "p g weights gradient m v a w")
+GROUP = 8  # documents whose gradient one thread computes in one go
 
 
-def training_state(model: GPT) -> State:
-    """The model's own arrays, and two of zeros for Adam. Chapter 8."""
+def record(flat: np.ndarray, shapes) -> np.void:
+    """The arrays of `views(flat, shapes)` as fields of one NumPy record.
+
+    Each field has its axes in reverse, in NumPy's order "C". Chapter 8.
+    """
+    return flat.view(record_type(shapes, flat.dtype))[0]
+
+
+def record_type(shapes, dtype) -> np.dtype:
+    """Structured type of a NamedTuple of shapes: the sizes are part of it. Chapter 8."""
+    fields = []
+    for name, shape in shapes._asdict().items():
+        if hasattr(shape, "_fields"):
+            fields.append((name, record_type(shape, dtype)))
+        else:
+            fields.append((name, dtype, shape[::-1]))
+    return np.dtype(fields)
+
+
+# %% chapters/08_training.ipynb #rec
+@inlined
+def parameters_in(r):
+    """The arrays of a record of parameters, column-major. Chapter 8."""
+    return Parameters(
+        r.wte.T, r.wpe.T, r.lm_head.T, r.wq.T, r.wk.T, r.wv.T, r.wo.T, r.fc1.T, r.fc2.T,
+        r.theta, r.alpha.T, r.beta.T, r.contract,
+    )  # fmt: skip
+
+
+@inlined
+def activations_in(r):
+    """The arrays of a record of activations, column-major. Chapter 8."""
+    return Activations(
+        r.x.T, r.s.T, r.mixed.T, r.h.T, r.z.T, r.r.T, r.y.T, r.q.T, r.k.T, r.v.T, r.o.T,
+        r.m.T, r.l.T, r.f.T, r.u.T, r.logits.T, r.A.T,
+    )  # fmt: skip
+
+
+@inlined
+def workspace_in(r):
+    """The arrays of a record of workspace, column-major. Chapter 8."""
+    f = r.flash
+    flash = FlashWorkspace(
+        f.s.T, f.dp.T, f.m.T, f.l.T, f.correction.T, f.delta.T, f.q_t.T, f.do_t.T,
+        f.dq_t.T, f.q.T, f.do.T, f.k.T, f.v.T, f.dk.T, f.dv.T,
+    )  # fmt: skip
+    return Workspace(
+        r.weights, r.dlogits.T, r.dx.T, r.ds.T, r.dm.T, r.dh.T, r.dz.T, r.dy.T, r.dq.T,
+        r.dk.T, r.dv.T, r.do.T, r.df.T, r.du.T, r.dA.T, r.lm_head_t.T, r.w_t.T, r.fc1_t.T,
+        r.fc2_t.T, flash,
+    )  # fmt: skip
+
+
+# %% chapters/08_training.ipynb #state1
+# p, g: records of Parameters on weights and on the rows of gradients, one a group;
+# a, w: records of Activations and Workspace, one a thread; parts: losses of the groups
+State = namedtuple("State", "p g weights gradients m v a w parts arrived")
+
+
+def training_state(model: GPT, batch_size: int = 1, threads: int = 1) -> State:
+    """The model's weights, and all else that training needs, zeroed. Chapter 8."""
     model.known = 0  # keys and values of the old weights are of no use
-    m, v = np.zeros_like(model.weights), np.zeros_like(model.weights)
+    groups, documents = -(-batch_size // GROUP), min(batch_size, GROUP)
+    config, weights = model.config, model.weights
+    parameters, size = parameter_shapes(config), len(weights)
+    of_threads = (
+        activation_shapes(config, documents),
+        workspace_shapes(config, documents),
+    )
+    gradients = np.zeros((groups, size), model.dtype)
     return State(
-        model.parameters, model.gradients, model.weights, model.gradient, m, v,
-        model.activations, model.workspace,
+        record(weights, parameters), gradients.view(record_type(parameters, model.dtype))[:, 0],
+        weights, gradients, np.zeros_like(weights), np.zeros_like(weights),
+        *([record(np.zeros(count(s), model.dtype), s) for _ in range(threads)] for s in of_threads),
+        np.zeros(groups), np.zeros(1, np.int64),
     )  # fmt: skip
 
 
 # %% chapters/08_training.ipynb #bd022e26
 CHUNK = 100  # steps handed to the compiled loop at a time
 
+Documents = namedtuple("Documents", "inputs targets starts ends")
 
-def pack_documents(corpus: Corpus, start: int, count: int, most=None):
-    """Token ids of `count` documents laid end to end, and where each of them ends.
 
-    The documents are those from number `start` on, round again after the last one,
-    each cut after `most` characters. Returns two arrays of integers. Chapter 8.
+def pack_documents(
+    corpus: Corpus, start: int, recipe: Recipe, steps: int, block_size: int
+):
+    """The documents of some steps, from step `start` on, laid end to end as columns.
+
+    Round again after the last one; each is cut to block_size positions. Returns inputs
+    and targets, a token id for every column; starts, the first column of each document;
+    ends, the column after its last one, counted from the first of its group. Chapter 8.
     """
-    numbers = range(start, start + count)
-    docs = [corpus.docs[i % len(corpus.docs)][:most] for i in numbers]
-    ends = np.cumsum([len(doc) + 2 for doc in docs])
-    tokens, is_bos = np.full(ends[-1], corpus.bos), np.zeros(ends[-1], bool)
-    is_bos[0] = is_bos[ends - 1] = is_bos[ends[:-1]] = True
-    tokens[~is_bos] = token_ids(corpus.ids, "".join(docs))
-    return tokens, ends
+    size, docs = recipe.batch_size, corpus.docs
+    numbers = range(start * size, (start + steps) * size)
+    chosen = [docs[i % len(docs)][:block_size] for i in numbers]
+    lengths = np.array([len(doc) for doc in chosen]) + 2
+    after = np.cumsum(lengths)
+    tokens, is_bos = np.full(after[-1], corpus.bos), np.zeros(after[-1], bool)
+    is_bos[after - 1] = is_bos[after - lengths] = True
+    tokens[~is_bos] = token_ids(corpus.ids, "".join(chosen))
+    positions = np.arange(after[-1]) - np.repeat(after - lengths, lengths)
+    kept = np.minimum(lengths - 1, block_size)
+    columns = np.flatnonzero(positions < np.repeat(kept, lengths))
+    starts, i = np.cumsum(kept) - kept, np.arange(len(kept))
+    first = i - i % size % GROUP  # of the document's group
+    return Documents(
+        tokens[columns], tokens[columns + 1], starts, starts + kept - starts[first]
+    )
+
+
+# %% chapters/08_training.ipynb #barrier
+@intrinsic
+def atomic_add(context, counter, number):
+    """counter[0] += number in one step for all threads; returns the old number.
+
+    Chapter 8.
+    """
+
+    def generate(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.atomic_rmw("add", array.data, arguments[1], "seq_cst")
+
+    return types.int64(counter, types.int64), generate
+
+
+@inlined
+def wait_for_all(arrived, threads):
+    """Go on when all threads have come here. Chapter 8."""
+    if threads > 1:
+        goal = (atomic_add(arrived, 1) // threads + 1) * threads
+        while atomic_add(arrived, 0) < goal:
+            pass
 
 
 # %% chapters/08_training.ipynb #443c566c
 @inlined
-def train_steps(
-    p, g, weights, gradient, m, v, a, w, recipe, done, tokens, ends, losses
-):
-    """Steps done, done + 1, ... of a run, one document each, all compiled.
+def group_gradients(p, g, gradient, a, w, documents, i, last, batch_size):
+    """Loss and gradient of the documents i .. last - 1 of a batch. Chapter 8."""
+    ends, start = documents.ends[i:last], documents.starts[i]
+    stop = start + ends[-1]
+    inputs, targets = documents.inputs[start:stop], documents.targets[start:stop]
+    return loss_and_gradients(
+        parameters_in(p), parameters_in(g), gradient, activations_in(a), workspace_in(w),
+        inputs, targets, ends, batch_size,
+    )  # fmt: skip
 
-    p .. w: the fields of a State; recipe: Recipe; tokens, ends: as `pack_documents`
-    gives them; losses: filled with one number a document, in nats. Documents longer
-    than block_size are cut. Chapter 8, :eq:`training-schedule` and :eq:`training-adam`.
+
+@compiled
+def train_steps(
+    p,
+    g,
+    weights,
+    gradients,
+    m,
+    v,
+    a,
+    w,
+    parts,
+    arrived,
+    recipe,
+    done,
+    documents,
+    losses,
+    thread,
+):
+    """Steps done, done + 1, ... of a run, as one of its threads, all compiled.
+
+    p .. arrived: the fields of a State, a and w those of this thread; documents: as
+    `pack_documents` gives them; losses: filled with one number a step, in nats.
+    Chapter 8, :eq:`training-schedule` and :eq:`training-adam`.
     """
     lr, beta1, beta2, eps = recipe.lr, recipe.beta1, recipe.beta2, recipe.eps
-    start = 0
-    for i in range(ends.shape[0]):
-        stop = min(ends[i] - 1, start + a.x.shape[1])
-        inputs, targets = tokens[start:stop], tokens[start + 1 : stop + 1]
-        losses[i] = loss_and_gradients(p, g, gradient, a, w, inputs, targets)
-        rate = linear_schedule(lr, done + i, recipe.steps)
-        adam(weights, gradient, m, v, done + i + 1, rate, beta1, beta2, eps)
-        start = ends[i]
+    batch_size, threads, groups = recipe.batch_size, recipe.threads, parts.shape[0]
+    low = weights.shape[0] * thread // threads
+    high = weights.shape[0] * (thread + 1) // threads
+    for step in range(losses.shape[0]):
+        for k in range(thread, groups, threads):
+            i = step * batch_size + k * GROUP
+            last = min(i + GROUP, (step + 1) * batch_size)
+            parts[k] = group_gradients(
+                p, g[k], gradients[k], a, w, documents, i, last, batch_size
+            )
+        wait_for_all(arrived, threads)
+        for k in range(1, groups):
+            add_to(gradients[0][low:high], gradients[k][low:high])
+        rate = linear_schedule(lr, done + step, recipe.steps)
+        adam(
+            weights[low:high], gradients[0][low:high], m[low:high], v[low:high],
+            done + step + 1, rate, beta1, beta2, eps,
+        )  # fmt: skip
+        if thread == 0:
+            losses[step] = parts.sum()
+        wait_for_all(arrived, threads)
 
 
 # %% chapters/08_training.ipynb #e36e3ec3
 def check_arguments(model: GPT, corpus: Corpus, recipe: Recipe) -> None:
     """ValueError, naming the argument, for what cannot be trained. Chapter 8."""
-    steps, lr, beta1, beta2, eps = recipe
+    _, lr, beta1, beta2, eps, *_ = recipe
+    for name in ("steps", "batch_size", "threads"):
+        check_size(name, getattr(recipe, name))
     docs, V, number = len(corpus.docs), model.config.vocab_size, model.dtype.type
-    whole = isinstance(steps, int | np.integer) and steps >= 1
     tiny = eps < math.inf and number(eps) > 0
     rules = (
-        ("steps", steps, whole, "an integer >= 1"),
         ("lr", lr, 0 <= lr < math.inf, "a finite number >= 0"),
         ("beta1", beta1, 0 <= beta1 < 1, "a number in [0, 1)"),
         ("beta2", beta2, 0 <= beta2 < 1, "a number in [0, 1)"),
@@ -139,6 +306,25 @@ def check_finite(losses, weights, done: int, lr: float) -> None:
 
 
 # %% chapters/08_training.ipynb #26d20841
+def usable_threads(recipe: Recipe) -> int:
+    """As many of the threads asked for as there are groups and processors. Chapter 8."""
+    if hasattr(os, "sched_getaffinity"):
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    return min(recipe.threads, -(-recipe.batch_size // GROUP), processors)
+
+
+def run_steps(state: State, recipe: Recipe, done: int, documents, losses) -> None:
+    """`train_steps` in every thread. Chapter 8."""
+
+    def run(thread):
+        own = state._replace(a=state.a[thread], w=state.w[thread])
+        train_steps(*own, recipe, done, documents, losses, thread)
+
+    in_threads(run, recipe.threads)
+
+
 def train(
     model: GPT,
     corpus: Corpus,
@@ -147,25 +333,40 @@ def train(
     beta1: float = 0.85,
     beta2: float = 0.99,
     eps: float = 1e-8,
+    batch_size: int = 1,
+    threads: int = 1,
 ) -> np.ndarray:
-    """Train `model` in place, one document of `corpus` a step, round and round.
+    """Train `model` in place, `batch_size` documents of `corpus` a step, round and round.
 
-    Returns the losses in nats, shape (steps,). A progress bar goes to standard error,
-    unless TQDM_DISABLE=1 was set before Python started. Ctrl-C leaves the model as it
-    was after the last whole chunk of 100 steps. Raises ValueError, naming an argument
+    The loss of a step is the mean of its documents' mean losses. The documents are
+    shared out among the threads, no more than there are processors; the result is the
+    same to the bit for any number of them. Returns the losses in nats, shape (steps,).
+    A progress bar goes to standard error, unless TQDM_DISABLE=1 was set before Python
+    started. Ctrl-C leaves the model as it was after the last whole chunk of steps, of
+    which there are some in a second. Raises ValueError, naming an argument
     that does not fit, and FloatingPointError, naming the step and a remedy, when the
     loss is no longer finite. Chapter 8, :eq:`training-adam`.
     """
-    recipe = Recipe(steps, float(lr), float(beta1), float(beta2), float(eps))
+    recipe = Recipe(
+        steps, float(lr), float(beta1), float(beta2), float(eps), batch_size, threads
+    )
     check_arguments(model, corpus, recipe)
-    losses, state = np.zeros(steps), training_state(model)
-    most = model.config.block_size  # characters of a document that are used
+    recipe = recipe._replace(threads=usable_threads(recipe))
+    losses = np.zeros(steps)
+    state = training_state(model, batch_size, recipe.threads)
+    done, chunk = 0, CHUNK
     with tqdm(total=steps, unit="step", desc="training") as bar:
-        for done in range(0, steps, CHUNK):
-            part = losses[done : done + CHUNK]
-            tokens, ends = pack_documents(corpus, done, len(part), most)
-            train_steps(*state, recipe, done, tokens, ends, part)
+        while done < steps:
+            part = losses[done : done + chunk]
+            begin = time.perf_counter()
+            documents = pack_documents(
+                corpus, done, recipe, len(part), model.config.block_size
+            )
+            run_steps(state, recipe, done, documents, part)
             check_finite(part, model.weights, done, recipe.lr)
             bar.set_postfix(loss=f"{part.mean():.4f}", refresh=False)
             bar.update(len(part))
+            done += len(part)
+            if time.perf_counter() - begin < 0.05:
+                chunk *= 2
     return losses
