@@ -6,10 +6,10 @@ import random
 import numpy as np
 
 from microgpt import GPT, GPTConfig, load_corpus, sample
-from microgpt.training import Recipe, pack_documents, train_steps, training_state
+from microgpt.training import Recipe, pack_documents, run_steps, training_state
 
 STEPS, EVERY, NAMES = 1000, 25, 5
-RECIPE = Recipe(STEPS, 0.01, 0.85, 0.99, 1e-8)  # the defaults of microgpt.train
+RECIPE = Recipe(STEPS, 0.01, 0.85, 0.99, 1e-8, 1, 1)  # the defaults of microgpt.train
 
 
 def still(model, corpus):
@@ -28,7 +28,9 @@ def run(path, start):
     stills = [still(model, corpus)]
     for done in range(0, STEPS, EVERY):
         part = losses[done : done + EVERY]
-        train_steps(*state, RECIPE, done, *pack_documents(corpus, done, EVERY), part)
+        block_size = model.config.block_size
+        documents = pack_documents(corpus, done, RECIPE, EVERY, block_size)
+        run_steps(state, RECIPE, done, documents, part)
         stills.append(still(model, corpus))
     return model, losses, stills
 

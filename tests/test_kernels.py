@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
     bool(numba.config.DISABLE_JIT), reason="nothing is compiled, so nothing to compare"
 )
 MODULES = ["matrix", "rmsnorm", "hyper_connections", "attention", "flash", "model"]
-MODULES += ["training"]
+MODULES += ["training", "sampling"]
 DTYPES = ["float32", "float64"]
 TILES = [1, 3, 4, 7, 16, 64]
 
@@ -68,13 +68,13 @@ def matmul_rows(x, m, n, p):
 
 def flash_forward(x, m, n, p):
     _, q, k, v, o, maximum, total, w = x.attention(16, p, 2, n)
-    return q, k, v, min(p, n), True, o, maximum, total, w
+    return q, k, v, 0, 4, True, o, maximum, total, w
 
 
 def flash_backward(x, m, n, p):
     do, q, k, v, o, maximum, total, w = x.attention(16, p, 2, n)
     gradients = (np.zeros_like(q) for _ in range(3))
-    return do, q, k, v, o, maximum, total, min(p, n), True, *gradients, w
+    return do, q, k, v, o, maximum, total, 0, 4, True, *gradients, w
 
 
 def statistics(x, m, n, p):
@@ -83,6 +83,10 @@ def statistics(x, m, n, p):
         x(C, N), x(C, N), x(H, N), x.positive(H, N), 0, 1, min(m, n),
         x(m, p), x(m, p), x(m, p),
     )  # fmt: skip
+
+
+def two_ends(n):
+    return np.array([n // 2, n])
 
 
 def adam(x, m, n, p):
@@ -153,14 +157,33 @@ ARGUMENTS = {
     "flash.load_statistics": statistics,
     "flash.score_gradient": lambda x, m, n, p: (x(m, n, p), n, x(m, p), x(m, n, p)),
     "flash.flash_backward": flash_backward,
-    "model.embed": lambda x, m, n, p: (x.ids(n, p), x(m, p), x(m, n), x(m, n)),
-    "model.target_sum": lambda x, m, n, p: (x(m, n), x.ids(n, m)),
-    "model.subtract_targets": lambda x, m, n, p: (x(m, n), x.ids(n, m)),
+    "model.embed": lambda x, m, n, p: (
+        x.ids(n, p), two_ends(n), 0, x(m, p), x(m, n), x(m, n),
+    ),
+    "model.position_weights": lambda x, m, n, p: (two_ends(n), 2, x(n)),
+    "model.target_sum": lambda x, m, n, p: (x(m, n), x.ids(n, m), x(n)),
+    "model.subtract_targets": lambda x, m, n, p: (x.positive(m, n), x.ids(n, m), x(n)),
     "model.embed_backward": lambda x, m, n, p: (
-        x(m, n), x.ids(n, p), x(m, p), x(m, n),
+        x(m, n), x.ids(n, p), two_ends(n), x(m, p), x(m, n),
     ),
     "training.adam": adam,
+    "training.add_to": lambda x, m, n, p: (x(m), x(m)),
     "training.linear_schedule": lambda x, m, n, p: (0.01, m, m + n),
+    "sampling.embed_lanes": lambda x, m, n, p: (
+        x.ids(n, p), 1, x(m, p), x(m, n), x(m, n),
+    ),
+    "sampling.score_lanes": lambda x, m, n, p: (
+        x(m, 3 * p), x(m, 3 * p, n), n, x(m, n, p),
+    ),
+    "sampling.combine_lanes": lambda x, m, n, p: (
+        x(m, n, p), x(m, 3 * p, n), n, x(m, p), x(m, 3 * p),
+    ),
+    "sampling.over_temperature": lambda x, m, n, p: (
+        x(m, n), 0.7, np.zeros((m, n), order="F"),
+    ),
+    "sampling.draw_lanes": lambda x, m, n, p: (
+        x.positive(m, n).astype(float), x.rng.random(n), x.ids(n, m),
+    ),
 }  # fmt: skip
 
 
@@ -357,6 +380,24 @@ def test_nan_and_inf_stay_visible(tile, dtype, special):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tile", TILES)
+def test_threads_change_no_bit_of_attention(tile, dtype):
+    C, n_head, N = 15, 3, 71
+    do, q, k, v = attention_arrays(C, N, dtype)
+    results = []
+    for threads in (1, 2, 3, 7):
+        found = microgpt.flash_attention(q, k, v, n_head, tile, threads=threads)
+        found += microgpt.flash_attention_backward(
+            do, q, k, v, *found, n_head, tile, threads=threads
+        )
+        results.append([x.tobytes() for x in found])
+    assert all(result == results[0] for result in results)
+    for threads in (0, 1.5, True):
+        with pytest.raises(ValueError, match="threads"):
+            microgpt.flash_attention(q, k, v, n_head, tile, threads=threads)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tile", TILES)
 def test_nothing_stale_in_a_workspace(tile, dtype):
     """What an earlier call left behind, nan above all, does not reach the next one."""
     C, n_head, N, d = 15, 3, 71, 5
@@ -366,8 +407,8 @@ def test_nothing_stale_in_a_workspace(tile, dtype):
         do, q, k, v = arrays
         o, dq, dk, dv = (np.full_like(q, np.nan) for _ in range(4))
         m, l = (np.full((n_head, n), np.nan, dtype, order="F") for _ in range(2))
-        flash.flash_forward(q, k, v, tile, True, o, m, l, w)
-        flash.flash_backward(do, q, k, v, o, m, l, tile, True, dq, dk, dv, w)
+        flash.flash_forward(q, k, v, 0, n_head, True, o, m, l, w)
+        flash.flash_backward(do, q, k, v, o, m, l, 0, n_head, True, dq, dk, dv, w)
         return o, m, l, dq, dk, dv
 
     inputs = attention_arrays(C, N, dtype)
