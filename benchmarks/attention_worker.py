@@ -5,7 +5,6 @@ python -m benchmarks.attention_worker torch --threads 1 --serve
 
 import argparse
 import functools
-import inspect
 import sys
 import time
 
@@ -16,15 +15,6 @@ N_HEAD = 4
 KINDS = ("book", "torch")
 
 
-def with_threads(function, threads: int):
-    """`function` with that many threads; NotImplementedError where it has no choice."""
-    if "threads" in inspect.signature(function).parameters:
-        return functools.partial(function, threads=threads)
-    if threads > 1:
-        raise NotImplementedError("this version of the book cannot set threads")
-    return function
-
-
 class Book:
     """`flash_attention` and its backward pass; q, k, v are (C x N), column-major."""
 
@@ -33,8 +23,10 @@ class Book:
 
         self.naive = microgpt.naive_attention
         self.naive_backward = microgpt.naive_attention_backward
-        self.flash = with_threads(microgpt.flash_attention, threads)
-        self.flash_backward = with_threads(microgpt.flash_attention_backward, threads)
+        self.flash = functools.partial(microgpt.flash_attention, threads=threads)
+        self.flash_backward = functools.partial(
+            microgpt.flash_attention_backward, threads=threads
+        )
 
     def load(self, arrays, tile) -> None:
         """Take q, k, v, do, each (N x C); tile None stands for the default."""

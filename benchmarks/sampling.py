@@ -7,22 +7,24 @@ STEPS = 1000
 
 
 def measure(quick: bool) -> dict:
-    """Both dtypes, several rounds of the same names."""
-    count, rounds = (50, 3) if quick else (300, 7)
-    found = {"count": count, "rows": {}, "missing": {}}
+    """Both dtypes, one by one and many at a time, several rounds of the same names."""
+    few, many, rounds = (50, 1000, 3) if quick else (300, 10_000, 7)
+    found = {"rows": {}, "missing": {}}
     for name in ("book_f32", "book_f64"):
-        try:
-            found["rows"][name] = draw(name, count, rounds)
-        except WorkerError as error:
-            found["missing"][name] = str(error)
+        for way, count in (("one by one", few), ("many at a time", many)):
+            try:
+                row = draw(name, count, way == "many at a time", rounds)
+                found["rows"][f"{name}, {way}"] = {"count": count} | row
+            except WorkerError as error:
+                found["missing"][f"{name}, {way}"] = str(error)
     return found
 
 
-def draw(name: str, count: int, rounds: int) -> dict:
+def draw(name: str, count: int, many: bool, rounds: int) -> dict:
     """Rounds of `count` names from a model trained for STEPS steps."""
     with Client("benchmarks.worker", name) as client:
         client.run(steps=STEPS)
-        runs = [client.sample(count=count) for _ in range(rounds)]
+        runs = [client.sample(count=count, many=many) for _ in range(rounds)]
     rates = [count / run["seconds"] for run in runs]
     return {"names_per_second": summary(rates), "first": runs[0]["names"][:5]}
 
@@ -32,6 +34,6 @@ def table(result: dict) -> str:
     lines = ["Sampling: names a second, median (range)"]
     for name, row in result["rows"].items():
         rate = spread(row["names_per_second"], 0)
-        lines.append(f"  {name:20} {rate:28} {', '.join(row['first'])}")
+        lines.append(f"  {name:26} {rate:28} {', '.join(row['first'])}")
     missing = result["missing"].items()
-    return "\n".join(lines + [f"  {name:20} MISSING, {why}" for name, why in missing])
+    return "\n".join(lines + [f"  {name:26} MISSING, {why}" for name, why in missing])

@@ -72,16 +72,23 @@ class Worker:
             seconds += time.perf_counter() - began
         return {"seconds": seconds / repeat, "losses": [float(x) for x in losses]}
 
-    def sample(self, count, temperature=0.5) -> dict:
-        """Draw names from the book's model as the last run left it."""
+    def sample(self, count, many, temperature=0.5) -> dict:
+        """Draw names, one by one or many at a time, as the last run left the model."""
         import random
 
         import microgpt
+        from microgpt.sampling import sample_many
 
-        corpus, model, rng = self.problem.corpus, self.contender.model, random.Random(1)
-        microgpt.sample(model, corpus, rng, temperature)
+        arguments = self.contender.model, self.problem.corpus, random.Random(1)
+
+        def draw(count):
+            if many:
+                return sample_many(*arguments, count, temperature)
+            return [microgpt.sample(*arguments, temperature) for _ in range(count)]
+
+        draw(1)
         began = time.perf_counter()
-        names = [microgpt.sample(model, corpus, rng, temperature) for _ in range(count)]
+        names = draw(count)
         return {"seconds": time.perf_counter() - began, "names": names}
 
 

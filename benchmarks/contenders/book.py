@@ -1,14 +1,10 @@
 """The book's own program, through the function that its readers call."""
 
-import inspect
-
 import numpy as np
 
 import microgpt
 
 from .contender import Contender
-
-FEATURES = inspect.signature(microgpt.train).parameters
 
 
 class Book(Contender):
@@ -17,13 +13,9 @@ class Book(Contender):
     def __init__(self, problem):
         super().__init__(problem)
         self.model = problem.model(self.setting.dtype)
-        wanted = {
+        self.options = {
             name: getattr(self.setting, name) for name in ("batch_size", "threads")
         }
-        self.options = {name: n for name, n in wanted.items() if name in FEATURES}
-        refused = [k for k, n in wanted.items() if n > 1 and k not in FEATURES]
-        if refused:
-            raise NotImplementedError(f"this version cannot set {' or '.join(refused)}")
         self.reset()
 
     def reset(self):
