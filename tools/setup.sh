@@ -15,6 +15,8 @@ command -v "$python" >/dev/null 2>&1 ||
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
     stop "'$python' has no venv module: install it (on Debian and Ubuntu: apt install python3-venv)."
 
+[ ! -L "$venv" ] ||
+    stop "'$venv' is a link to another folder, which would be emptied: remove the link first."
 log=$venv/setup.log
 echo "Creating $venv with $("$python" -V 2>&1) ..."
 "$python" -m venv --clear "$venv" >/dev/null 2>&1 ||
