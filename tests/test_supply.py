@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import licences  # noqa: E402 - the folder of tools is no package
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-OWN = {"microgpt", "benchmarks", "book"}
+OWN = {"microgpt", "benchmarks"} | {path.stem for path in (ROOT / "_ext").glob("*.py")}
 
 
 def names(requirements):
