@@ -54,8 +54,9 @@ def check_matrix(name: str, x, rows=None, columns=None, dtype=None) -> None:
         )
 
 
+# %% chapters/02_matrix.ipynb #91d93080
 def check_size(name: str, size) -> int:
-    """`size` as an int; ValueError unless it is an integer >= 1. Chapter 2."""
+    """`size` as an int. Raises ValueError unless it is an integer >= 1. Chapter 2."""
     whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
     if not whole or size < 1:
         raise ValueError(f"{name} is {size!r}; expected an integer >= 1")
@@ -71,8 +72,6 @@ def kernel_cache(package: Path) -> str | None:
     module of the package, numba's version and numba's settings, so that
     changed code never meets the machine code of what it was before. Chapter 2.
     """
-    if os.environ.get("NOCACHE"):
-        return None
     digest = hashlib.sha256(numba.__version__.encode())
     for setting in sorted(os.environ.items()):
         if setting[0].startswith("NUMBA_"):
@@ -95,7 +94,7 @@ def kernel_cache(package: Path) -> str | None:
 SLP = "NUMBA_SLP_VECTORIZE"  # numba's switch for vectorising code without a loop
 if SLP not in os.environ:
     numba.config.SLP_VECTORIZE = 1
-# Short loops: no copies of them for long ones, and put small kernels into their caller
+# No copies of a loop for long runs, since ours are short; small kernels go into callers
 for option in ("-unroll-runtime=false", "-inline-threshold=1000"):
     llvmlite.binding.set_option("microgpt", option)
 
@@ -105,9 +104,10 @@ def compiled(function, **options):
 
     Arithmetic is strict: sums keep the order in which they are written, so
     that they have the same bits on every processor; a division by zero gives
-    inf or nan as in NumPy, not an exception; nothing is allocated. Functions of
-    the package are cached on disk (see `kernel_cache`), those of a notebook never.
-    With NUMBA_DISABLE_JIT=1 in the environment they stay Python. Chapter 2,
+    inf or nan as in NumPy, not an exception; nothing is allocated; Python's lock is
+    released, so that threads run side by side (see `in_threads`). Functions of the
+    package are cached on disk (see `kernel_cache`), those of a notebook never. With
+    NUMBA_DISABLE_JIT=1 in the environment they stay Python. Chapter 2,
     :eq:`matrix-rounding`.
     """
     in_package = function.__module__.startswith("microgpt.")
@@ -122,11 +122,13 @@ def compiled(function, **options):
         numba.config.CACHE_DIR = previous
 
 
-# %% chapters/02_matrix.ipynb #threads
+# %% chapters/02_matrix.ipynb #3ceaaf30
 def in_threads(run, threads: int) -> None:
-    """Call run(0) .. run(threads - 1), each in a thread of its own, and wait for them.
+    """Call run(0) .. run(threads - 1), each in a thread of its own; wait for them all.
 
-    Compiled functions run side by side; what `run` raises is raised here. Chapter 2.
+    Where `run` calls compiled functions, they run side by side; no two of the calls may
+    write to the same memory. One thread is no new one: run(0) is simply called. What
+    `run` raises is raised here. Chapter 2.
     """
     if threads == 1:
         run(0)
@@ -158,12 +160,14 @@ def inlined(function):
     return compiled(function, inline="always")
 
 
-# %% chapters/02_matrix.ipynb #viewpart
+# %% chapters/02_matrix.ipynb #a0c5154e
 def part(x, i, start, stop):
     """Element i of the last axis of x, of that its columns start .. stop - 1; no copy.
 
-    i = None keeps the axis, start = stop = None all columns. Chapter 2,
-    :eq:`matrix-stack`.
+    x: column-major, of two axes or more, or a vector. i = None keeps the last axis,
+    start = stop = None all the columns. In compiled code the indices are not checked:
+    0 <= i, and 0 <= start <= stop, up to the size of their axis, is the caller's duty.
+    Chapter 2, :eq:`matrix-view`.
     """
     chosen = x.T if i is None else x.T[i]
     return chosen[start:stop].T
@@ -171,29 +175,37 @@ def part(x, i, start, stop):
 
 @type_callable(part)
 def type_part(context):
+    """For numba: the type of `part` in compiled code; None refuses. Chapter 2."""
+
     def result(x, i, start, stop):
         ndim = x.ndim - (i is not types.none)
-        return types.Array(x.dtype, ndim, "F" if ndim > 1 else "C")
+        if x.layout == "A" or ndim == 0:
+            return None
+        return x.copy(ndim=ndim, layout="F" if ndim > 1 else "C")
 
     return result
 
 
-# %% chapters/02_matrix.ipynb #viewlower
+# %% chapters/02_matrix.ipynb #6301bbfc
 @lower_builtin(part, types.Array, types.Any, types.Any, types.Any)
 def compile_part(context, builder, signature, arguments):
-    """What numba puts in the place of `part`: an address and some sizes, unchecked."""
+    """For numba: the instructions of `part`, an address and some sizes, unchecked.
+
+    `builder` appends instructions to the function that is being compiled. Chapter 2,
+    :eq:`matrix-view`.
+    """
     x = context.make_array(signature.args[0])(context, builder, arguments[0])
     view = context.make_array(signature.return_type)(context, builder)
     shape, strides = (cgutils.unpack_tuple(builder, y) for y in (x.shape, x.strides))
     i, start, stop = (
         value if kind is types.none else context.cast(builder, value, kind, types.intp)
-        for kind, value in list(zip(signature.args, arguments, strict=True))[1:]
+        for kind, value in zip(signature.args[1:], arguments[1:], strict=True)
     )
     offset = context.get_constant(types.intp, 0)
-    if signature.args[1] is not types.none:
+    if signature.args[1] is not types.none:  # i is not None
         offset = builder.mul(i, strides.pop())
         shape.pop()
-    if signature.args[2] is not types.none:
+    if signature.args[2] is not types.none:  # start is not None
         offset = builder.add(offset, builder.mul(start, strides[-1]))
         shape[-1] = builder.sub(stop, start)
     data = cgutils.pointer_add(builder, x.data, offset)
@@ -206,8 +218,8 @@ def compile_part(context, builder, signature, arguments):
 def columns(x, start, stop):
     """Columns start .. stop - 1 of a matrix, without a copy.
 
-    Of a stack with more axes it takes that range of the last axis. Chapter 2,
-    :eq:`matrix-address`.
+    Of a stack with more axes it takes that range of the last axis. Unchecked, as
+    `part`. Chapter 2, :eq:`matrix-address`.
     """
     return part(x, None, start, stop)
 
@@ -217,8 +229,8 @@ def columns(x, start, stop):
 def layer(stack, i, start, stop):
     """Columns start .. stop - 1 of matrix i of a stack, without a copy.
 
-    stack: (rows x columns x matrices), or with more axes before the columns.
-    Chapter 2, :eq:`matrix-stack`.
+    stack: (rows x columns x matrices), or with more axes before the columns. Unchecked,
+    as `part`. Chapter 2, :eq:`matrix-stack`.
     """
     return part(stack, i, start, stop)
 
@@ -227,7 +239,7 @@ def layer(stack, i, start, stop):
 def item(stack, i):
     """Matrix i of a stack, or column i of a matrix, without a copy.
 
-    Chapter 2, :eq:`matrix-stack`.
+    Unchecked, as `part`. Chapter 2, :eq:`matrix-stack`.
     """
     return part(stack, i, None, None)
 
@@ -267,7 +279,7 @@ def scale(x, factor):
 def transpose(a, out):
     """out = a', a (m x n), out (n x m).
 
-    Four columns of `a` at a time become four neighbours in every column of `out`. The
+    Row by row, four columns of `a` become four neighbours in a column of `out`. The
     backward of a transpose is a transpose. Chapter 2, :eq:`matrix-transpose` and
     :eq:`matrix-transpose-backward`.
     """
