@@ -222,9 +222,9 @@ def flash_shapes(d: int, tile: int, n_head: int, n: int) -> FlashWorkspace:
     """Shapes of the fast memory of the tiled kernels, for tiles of G heads at a time.
 
     G is the largest divisor of n_head for which the scores of a tile pair, B x B x G,
-    stay within 4,096 numbers, and at least 1. Tiles of queries have B = `tile` rows,
-    rounded up to a multiple of 16. The last axis of what belongs to queries counts
-    their tiles. Chapter 6, table of shapes.
+    stay within 4,096 numbers, and at least 1. B is `tile`, at most n, rounded up to a
+    multiple of 16. The last axis of what belongs to queries counts their tiles, with
+    room for n queries. Chapter 6, table of shapes.
     """
     tile = min(tile, n)
     tiles, B = -(-n // tile), -(-tile // 16) * 16
@@ -267,6 +267,7 @@ def flash_key_tile(u, n, i0, j0, n_keys, causal, w):
         matmul_add(layer(w.s, g, 0, n_keys), layer(w.v, g, 0, n_keys).T, item(o_t, g))
 
 
+# %% chapters/06_flash_attention.ipynb #70d5c8b2
 @inlined
 def start_query_tile(q, h0, u, i0, n, w):
     """Load query tile u, of n queries from column i0 of q on, and forget all keys.
@@ -335,6 +336,20 @@ def flash_forward(q, k, v, h_start, h_stop, causal, o, m, l, w):
 
 
 # %% chapters/06_flash_attention.ipynb #32a721c0
+def share_heads(work, n_head: int, threads: int) -> None:
+    """Call work(start, stop) for a share of the heads in each thread. Chapter 6.
+
+    Raises ValueError unless threads is an integer >= 1.
+    """
+    count = min(check_size("threads", threads), n_head)
+
+    def run(thread):
+        work(n_head * thread // count, n_head * (thread + 1) // count)
+
+    in_threads(run, count)
+
+
+# %% chapters/06_flash_attention.ipynb #b7e2406f
 HELD = 4  # tiles of queries that share a tile of keys in the forward pass
 
 
@@ -363,19 +378,6 @@ def flash_attention(
 
     share_heads(attend, n_head, threads)
     return o, m, l
-
-
-def share_heads(work, n_head: int, threads: int) -> None:
-    """Call work(start, stop) for a share of the heads in each thread. Chapter 6.
-
-    Raises ValueError unless threads is an integer >= 1.
-    """
-    count = min(check_size("threads", threads), n_head)
-
-    def run(thread):
-        work(n_head * thread // count, n_head * (thread + 1) // count)
-
-    in_threads(run, count)
 
 
 # %% chapters/06_flash_attention.ipynb #9cb18a70
@@ -489,17 +491,7 @@ def flash_backward(do, q, k, v, o, m, l, h_start, h_stop, causal, dq, dk, dv, w)
 
 # %% chapters/06_flash_attention.ipynb #a3a4adbb
 def flash_attention_backward(
-    do,
-    q,
-    k,
-    v,
-    o,
-    m,
-    l,
-    n_head: int,
-    tile: int = 64,
-    causal: bool = True,
-    threads: int = 1,
+    do, q, k, v, o, m, l, n_head: int, tile: int = 64, causal: bool = True, threads=1
 ):
     """Gradients of `flash_attention` from do and what the forward pass returned.
 

@@ -28,8 +28,6 @@ from microgpt.hyper_connections import (
     mix,
     mix_backward,
 )
-
-# %% chapters/07_model.ipynb #8c45a183
 from microgpt.matrix import (
     below_maximum,
     check_size,
@@ -47,6 +45,7 @@ from microgpt.matrix import (
     relu_backward,
 )
 
+# %% chapters/07_model.ipynb #8c45a183
 from .data import Vocabulary
 from .flash import flash_backward, flash_forward, flash_shapes
 from .rmsnorm import rmsnorm, rmsnorm_backward
@@ -107,26 +106,27 @@ def parameter_shapes(config: GPTConfig) -> Parameters:
 
 
 # %% chapters/07_model.ipynb #cddf3b24
-def parameter_count(config: GPTConfig) -> int:
-    """How many numbers the model learns. Chapter 7, :eq:`model-count`."""
-    return sum(math.prod(shape) for shape in parameter_shapes(config))
-
-
-# %% chapters/07_model.ipynb #d4eea98e
 def count(shapes) -> int:
     """How many numbers an array of this shape holds, or a NamedTuple of such arrays.
 
-    Chapter 7.
+    Members of the tuple may be NamedTuples themselves. Chapter 7.
     """
     if hasattr(shapes, "_fields"):
         return sum(count(shape) for shape in shapes)
     return math.prod(shapes)
 
 
-def views(flat: np.ndarray, shapes):
-    """Column-major views into a flat buffer: a NamedTuple, as that of their shapes.
+def parameter_count(config: GPTConfig) -> int:
+    """How many numbers the model learns. Chapter 7, :eq:`model-count`."""
+    return count(parameter_shapes(config))
 
-    Chapter 7.
+
+# %% chapters/07_model.ipynb #d4eea98e
+def views(flat: np.ndarray, shapes):
+    """Column-major views into a flat buffer: one array, or a NamedTuple like `shapes`.
+
+    flat: (count(shapes),), cut in the order of the tuple. Raises ValueError for
+    another length. Chapter 7, :eq:`matrix-address`.
     """
     if not hasattr(shapes, "_fields"):
         return flat.reshape(shapes, order="F")
@@ -136,7 +136,7 @@ def views(flat: np.ndarray, shapes):
 
 
 def allocate(shapes, dtype):
-    """Zero-filled `views` into a buffer of their own. Chapter 7."""
+    """Zero-filled `views` into a buffer of their own, of type `dtype`. Chapter 7."""
     return views(np.zeros(count(shapes), dtype), shapes)
 
 
@@ -213,7 +213,11 @@ Workspace = namedtuple(
 
 
 def workspace_shapes(config: GPTConfig, documents: int = 1) -> Workspace:
-    """Shapes of the gradients of activations and of transposed weights. Chapter 7."""
+    """Shapes of what the backward pass, and attention, need besides `Activations`.
+
+    The weights of the positions in the loss, the gradients of activations, transposed
+    weights, and the tiles of one document's attention. Chapter 7.
+    """
     C, V, n = config.n_embd, config.vocab_size, N_STREAMS
     T, block_size = documents * config.block_size, config.block_size
     like_x = ("dx", "dh", "dz", "dy", "dq", "dk", "dv", "do")
@@ -228,11 +232,11 @@ def workspace_shapes(config: GPTConfig, documents: int = 1) -> Workspace:
 # %% chapters/07_model.ipynb #f80afdf6
 @kernel
 def embed(tokens, ends, start, wte, wpe, x):
-    """x[:, t] = wte[:, token] + wpe[:, position] for the columns t = start, start + 1, ...
+    """x[:, t] = wte[:, token] + wpe[:, position] for t = start, start + 1, ...
 
-    tokens[0] is that of column `start`; x (C x columns); `ends` holds the column after
-    the last one of every document, whose positions begin at 0. Chapter 7,
-    :eq:`model-embed`.
+    tokens: (columns - start,), the first is that of column `start`; x (C x columns);
+    ends: the column after the last one of every document, whose positions begin at 0.
+    Chapter 7, :eq:`model-embed` and :eq:`model-documents`.
     """
     first = 0
     for stop in ends:
@@ -244,31 +248,42 @@ def embed(tokens, ends, start, wte, wpe, x):
 
 # %% chapters/07_model.ipynb #71024436
 @inlined
-def attention_forward(p, a, w, i, start, ends, z, y):
-    """y = Wo attention(Wq z, Wk z, Wv z) of layer i, from column start on.
+def attend_documents(a, w, i, start, ends):
+    """a.o, a.m, a.l of layer i from a.q, a.k, a.v, in the columns from start on.
 
-    z, y: (C x T). A position attends to its own document, whose earlier keys and values
-    are those in a.k and a.v. Chapter 7, :eq:`model-attention`.
+    A query attends to the keys of its own document, earlier ones included; ends: the
+    column after the last one of every document. Chapter 7, :eq:`model-documents`.
     """
-    stop = start + z.shape[1]
-    matmul(item(p.wq, i), z, layer(a.q, i, start, stop))
-    matmul(item(p.wk, i), z, layer(a.k, i, start, stop))
-    matmul(item(p.wv, i), z, layer(a.v, i, start, stop))
     first = 0
     for end in ends:
-        new = max(first, start)  # the document's first column without an answer yet
+        new = min(max(first, start), end)  # the first column without an answer yet
         q, o = layer(a.q, i, new, end), layer(a.o, i, new, end)
         k, v = layer(a.k, i, first, end), layer(a.v, i, first, end)
         m, l = layer(a.m, i, new, end), layer(a.l, i, new, end)
         flash_forward(q, k, v, 0, m.shape[0], True, o, m, l, w.flash)
         first = end
+
+
+# %% chapters/07_model.ipynb #ed41a2f1
+@inlined
+def attention_forward(p, a, w, i, start, ends, z, y):
+    """y = Wo attention(Wq z, Wk z, Wv z) of layer i, from column start on.
+
+    z, y: (C x T), the columns start .. start + T - 1. Keys and values of the columns
+    before are those in a.k and a.v. Chapter 7, :eq:`model-attention`.
+    """
+    stop = start + z.shape[1]
+    matmul(item(p.wq, i), z, layer(a.q, i, start, stop))
+    matmul(item(p.wk, i), z, layer(a.k, i, start, stop))
+    matmul(item(p.wv, i), z, layer(a.v, i, start, stop))
+    attend_documents(a, w, i, start, ends)
     matmul(item(p.wo, i), layer(a.o, i, start, stop), y)
 
 
 # %% chapters/07_model.ipynb #01cd489d
 @inlined
 def mlp_forward(p, a, i, start, z, y):
-    """y = fc2 relu(fc1 z) of layer i, from position start on; z, y (C x T).
+    """y = fc2 relu(fc1 z) of layer i, from column start on; z, y (C x T).
 
     Chapter 7, :eq:`model-mlp`.
     """
@@ -284,7 +299,8 @@ def mlp_forward(p, a, i, start, z, y):
 def sublayer_forward(p, a, w, k, start, stop, ends):
     """Streams after sublayer k from those before it: mix, aggregate, F, distribute.
 
-    Chapter 7, :eq:`model-sublayer`.
+    For the columns start .. stop - 1 of documents that end at `ends`. Chapter 7,
+    :eq:`model-sublayer`.
     """
     s, mixed = layer(a.s, k, start, stop), layer(a.mixed, k, start, stop)
     h, z = layer(a.h, k, start, stop), layer(a.z, k, start, stop)
@@ -305,9 +321,10 @@ def sublayer_forward(p, a, w, k, start, stop, ends):
 def forward(p, a, w, tokens, ends, start):
     """Logits of the tokens in columns start, start + 1, ..., into these of a.logits.
 
-    Documents are laid end to end; `ends` holds the column after each. Columns before
-    `start` are used as earlier calls left them in `a`. p: Parameters; a: Activations;
-    w: Workspace. Chapter 7, :eq:`model-forward`.
+    Documents are laid end to end; ends: the column after the last one of each, so that
+    ends[-1] = start + len(tokens). Columns before `start` are used as earlier calls
+    left them in `a`. p: Parameters; a: Activations; w: Workspace. Chapter 7,
+    :eq:`model-forward` and :eq:`model-documents`.
     """
     stop, depth = start + tokens.shape[0], p.theta.shape[0]
     x = columns(a.x, start, stop)
@@ -359,7 +376,7 @@ class Network:
             initialise(self.parameters, rng, config.start)
 
     def prepare(self, tokens) -> tuple:
-        """Activations, workspace, T inputs and targets of T + 1 tokens, and [T]."""
+        """Activations, workspace, T inputs, T targets and `ends` of T + 1 tokens."""
         ids = check_tokens(tokens, self.config, 2, self.config.block_size + 1)
         self.known = 0
         ends = np.array([len(ids) - 1])
@@ -380,20 +397,22 @@ def remake(kind: type, config: GPTConfig, weights: np.ndarray) -> Network:
 # %% chapters/07_model.ipynb #9eece560
 @kernel
 def position_weights(ends, documents, weights):
-    """weights[t] = 1 / (T documents), T the length of the document of column t.
+    """weights[t] = 1 / (documents T_b), T_b the length of the document of column t.
 
-    With them the mean over `documents` of their means is one sum. Chapter 7,
-    :eq:`model-loss-batch`.
+    ends: the column after the last one of each document; documents: D, how many the
+    mean is taken over; weights: (T,). Chapter 7, :eq:`model-loss-batch`.
     """
     first = 0
     for stop in ends:
-        weights[first:stop] = 1 / ((stop - first) * documents)
+        for t in range(first, stop):
+            weights[t] = 1 / ((stop - first) * documents)
         first = stop
 
 
+# %% chapters/07_model.ipynb #4effd609
 @kernel
 def target_sum(x, targets, weights):
-    """Sum over t of weights[t] x[targets[t], t]; x (V x T).
+    """Sum over t of weights[t] x[targets[t], t]; x (V x T), targets and weights (T,).
 
     Chapter 7, :eq:`model-loss-shifted`.
     """
@@ -403,12 +422,13 @@ def target_sum(x, targets, weights):
     return total
 
 
+# %% chapters/07_model.ipynb #3fa9f209
 @kernel
 def subtract_targets(e, targets, weights):
-    """e[:, t] becomes weights[t] (e[:, t] / sum - one-hot(targets[t])); e (V x T).
+    """e[:, t] becomes weights[t] (e[:, t] / its sum - one-hot(targets[t])); e (V x T).
 
-    Returns the sum over t of weights[t] log(sum of e[:, t]). Chapter 7,
-    :eq:`model-loss-shifted` and :eq:`model-loss-backward`.
+    targets, weights: (T,). Returns the sum over t of weights[t] log(sum of e[:, t]), in
+    nats. Chapter 7, :eq:`model-loss-shifted` and :eq:`model-loss-backward`.
     """
     logarithms = e.dtype.type(0)
     for t in range(e.shape[1]):
@@ -426,11 +446,11 @@ def subtract_targets(e, targets, weights):
 # %% chapters/07_model.ipynb #da9ad329
 @inlined
 def cross_entropy(logits, targets, weights, dlogits):
-    """Sum over the positions of -weights[t] log softmax(logits)[target], its gradient.
+    """Sum over t of -weights[t] log softmax(logits[:, t])[targets[t]]; its gradient.
 
-    logits, dlogits: (V x T); targets: T token ids; weights: (T,), from
-    `position_weights`; returns the loss in nats. Chapter 7, :eq:`model-loss` and
-    :eq:`model-loss-backward`.
+    logits: (V x T); targets: T token ids; weights: (T,), from `position_weights`;
+    dlogits: (V x T), the result. Returns the loss in nats. Chapter 7,
+    :eq:`model-loss-batch` and :eq:`model-loss-backward`.
     """
     below_maximum(logits, dlogits)
     loss = -target_sum(dlogits, targets, weights)
@@ -440,35 +460,37 @@ def cross_entropy(logits, targets, weights, dlogits):
 
 # %% chapters/07_model.ipynb #c3698e81
 @inlined
-def attention_backward(p, g, a, w, i, ends, z, dy, dz):
-    """dz and the gradients of wq, wk, wv, wo from dy; z, dy, dz (C x T).
+def attend_documents_backward(a, w, i, ends):
+    """w.dq, w.dk, w.dv of layer i from w.do, one document after the other.
 
-    Chapter 7, :eq:`model-attention-backward`.
+    ends: the column after the last one of each. Chapter 7, :eq:`model-documents` and
+    :eq:`model-attention-backward`.
     """
-    T = z.shape[1]
-    matmul_add(dy, layer(a.o, i, 0, T).T, item(g.wo, i))
-    matmul_tn(item(p.wo, i), dy, columns(w.do, 0, T), w.w_t)
     first = 0
     for end in ends:
-        q, k, v = (
-            layer(a.q, i, first, end),
-            layer(a.k, i, first, end),
-            layer(a.v, i, first, end),
-        )
-        o, m, l = (
-            layer(a.o, i, first, end),
-            layer(a.m, i, first, end),
-            layer(a.l, i, first, end),
-        )
-        dq, dk, dv = (
-            columns(w.dq, first, end),
-            columns(w.dk, first, end),
-            columns(w.dv, first, end),
-        )
-        do = columns(w.do, first, end)
+        q, k = layer(a.q, i, first, end), layer(a.k, i, first, end)
+        v, o = layer(a.v, i, first, end), layer(a.o, i, first, end)
+        m, l = layer(a.m, i, first, end), layer(a.l, i, first, end)
+        dq, dk = columns(w.dq, first, end), columns(w.dk, first, end)
+        dv, do = columns(w.dv, first, end), columns(w.do, first, end)
         flash_backward(do, q, k, v, o, m, l, 0, m.shape[0], True, dq, dk, dv, w.flash)
         first = end
-    dq, dk, dv = columns(w.dq, 0, T), columns(w.dk, 0, T), columns(w.dv, 0, T)
+
+
+# %% chapters/07_model.ipynb #ad849b3a
+@inlined
+def attention_backward(p, g, a, w, i, ends, z, dy, dz):
+    """dz and the gradients of wq, wk, wv, wo of layer i from dy; z, dy, dz (C x T).
+
+    ends: the column after the last one of each document. Chapter 7,
+    :eq:`model-attention-backward`.
+    """
+    T = z.shape[1]
+    do, dq = columns(w.do, 0, T), columns(w.dq, 0, T)
+    dk, dv = columns(w.dk, 0, T), columns(w.dv, 0, T)
+    matmul_add(dy, layer(a.o, i, 0, T).T, item(g.wo, i))
+    matmul_tn(item(p.wo, i), dy, do, w.w_t)
+    attend_documents_backward(a, w, i, ends)
     matmul_add(dq, z.T, item(g.wq, i))
     matmul_add(dk, z.T, item(g.wk, i))
     matmul_add(dv, z.T, item(g.wv, i))
@@ -499,7 +521,8 @@ def mlp_backward(p, g, a, w, i, z, dy, dz):
 def sublayer_backward(p, g, a, w, k, ends, ds):
     """ds, the gradient after sublayer k, becomes the gradient before it.
 
-    Chapter 7, :eq:`model-sublayer-backward`.
+    ds: (C x 2 x T); ends: the column after the last one of each document. Chapter 7,
+    :eq:`model-sublayer-backward`.
     """
     T = ds.shape[2]
     mixed, z, y = layer(a.mixed, k, 0, T), layer(a.z, k, 0, T), layer(a.y, k, 0, T)
@@ -520,9 +543,10 @@ def sublayer_backward(p, g, a, w, k, ends, ds):
 # %% chapters/07_model.ipynb #eae5a6bc
 @kernel
 def embed_backward(dx, tokens, ends, dwte, dwpe):
-    """dwte[:, token] += dx[:, t] and dwpe[:, position] += dx[:, t].
+    """dwte[:, token] += dx[:, t] and dwpe[:, position] += dx[:, t], for every t.
 
-    Chapter 7, :eq:`model-embed-backward`.
+    dx: (C x T); tokens: (T,); ends: the column after the last one of every document,
+    whose positions begin at 0. Chapter 7, :eq:`model-embed-backward`.
     """
     first = 0
     for stop in ends:
@@ -538,7 +562,7 @@ def embed_backward(dx, tokens, ends, dwte, dwpe):
 def backward(p, g, a, w, tokens, ends):
     """Add every parameter's gradient to g, from that of the logits in w.dlogits.
 
-    Call it after `forward` on the same tokens, from position 0. Chapter 7,
+    Call it after `forward` on the same tokens and ends, from column 0. Chapter 7,
     :eq:`model-backward`.
     """
     T, depth = tokens.shape[0], p.theta.shape[0]
@@ -557,13 +581,13 @@ def backward(p, g, a, w, tokens, ends):
 # %% chapters/07_model.ipynb #418ef8df
 @inlined
 def loss_of(p, a, w, inputs, targets, ends, documents):
-    """Loss of inputs predicting targets, its gradient left in w.dlogits.
+    """Loss of T inputs predicting T targets, its gradient left in w.dlogits.
 
     It is the part that the documents which end at `ends` have in the mean over
-    `documents` of them. Chapter 7, :eq:`model-loss-batch`.
+    `documents` of them, in nats. Chapter 7, :eq:`model-loss-batch`.
     """
     T = inputs.shape[0]
-    weights, dlogits = w.weights[:T], columns(w.dlogits, 0, T)
+    weights, dlogits = columns(w.weights, 0, T), columns(w.dlogits, 0, T)
     forward(p, a, w, inputs, ends, 0)
     position_weights(ends, documents, weights)
     return cross_entropy(columns(a.logits, 0, T), targets, weights, dlogits)
@@ -594,9 +618,8 @@ def check_start(start, known: int, block_size: int) -> int:
 class GPT(Network):
     """A GPT with two residual streams and hand-derived gradients.
 
-    `params` maps a name to a writable column-major view into `weights`, one flat
-    buffer of `dtype`. `rng` is any generator with Python's `gauss`; None leaves every
-    parameter zero. Raises TypeError or ValueError for bad arguments. Chapter 7.
+    `params` maps a name to a writable column-major view into the flat `weights`. `rng`
+    has Python's `gauss`, or is None for zeros. Raises TypeError, ValueError. Chapter 7.
     """
 
     def logits(self, tokens, start: int = 0) -> np.ndarray:
@@ -619,9 +642,8 @@ class GPT(Network):
         """`loss(tokens)` and its gradient by name: fresh arrays, shaped as `params`."""
         p, g, flat = self.parameters, self.gradients, self.gradient
         loss = loss_and_gradients(p, g, flat, *self.prepare(tokens), 1)
-        return float(loss), named_parameters(
-            views(flat.copy(), parameter_shapes(self.config))
-        )
+        grads = views(flat.copy(), parameter_shapes(self.config))
+        return float(loss), named_parameters(grads)
 
 
 # %% chapters/07_model.ipynb #d2e9654d
