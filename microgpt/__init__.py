@@ -6,7 +6,7 @@ from microgpt.data import Corpus, Vocabulary, load_corpus
 from microgpt.flash import flash_attention, flash_attention_backward
 from microgpt.hyper_connections import sinkhorn
 from microgpt.model import GPT, GPTConfig, load_model, parameter_count, save_model
-from microgpt.sampling import sample
+from microgpt.sampling import sample, sample_many
 from microgpt.training import train
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "naive_attention_backward",
     "parameter_count",
     "sample",
+    "sample_many",
     "save_model",
     "sinkhorn",
     "train",

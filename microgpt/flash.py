@@ -12,7 +12,6 @@ from microgpt.matrix import (
     check_matrix,
     check_size,
     column_major,
-    dot,
     exp_float32,
     exp_float64,
     exponential,
@@ -396,7 +395,10 @@ def load_statistics(do, o, m, l, h0, start, n, tile_m, inverse_l, delta):
             tile_m[i, g], inverse_l[i, g] = m[h, start + i], 1 / l[h, start + i]
             answer = o.T[start + i][h * d : (h + 1) * d]
             gradient = do.T[start + i][h * d : (h + 1) * d]
-            delta[i, g] = dot(gradient, answer)
+            total = do.dtype.type(0)
+            for c in range(d):
+                total += gradient[c] * answer[c]
+            delta[i, g] = total
         for i in range(n, tile_m.shape[0]):
             tile_m[i, g] = inverse_l[i, g] = delta[i, g] = 0.0
 

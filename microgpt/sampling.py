@@ -9,6 +9,7 @@ from collections import namedtuple
 import numpy as np
 
 from microgpt.matrix import (
+    column_major,
     compiled,
     exponential,
     fill,
@@ -29,7 +30,10 @@ from .rmsnorm import rmsnorm
 
 # %% chapters/09_sampling.ipynb #2e8422b3
 def check_temperature(temperature: float) -> None:
-    """ValueError unless the temperature is finite and > 0. Chapter 9."""
+    """ValueError unless the temperature is finite and > 0.
+
+    Chapter 9, :eq:`sampling-temperature`.
+    """
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature is {temperature}; expected a finite number > 0")
 
@@ -50,9 +54,12 @@ def next_token_weights(logits: np.ndarray, temperature: float) -> np.ndarray:
         return weights / weights.sum()
 
 
-# %% chapters/09_sampling.ipynb #prompt1
+# %% chapters/09_sampling.ipynb #7d20b4f1
 def check_prompt(model: GPT, corpus: Vocabulary, prompt: str) -> list[int]:
-    """Token ids of BOS and the prompt; ValueError unless one more fits. Chapter 9."""
+    """Token ids of BOS and the prompt; ValueError unless one more fits.
+
+    Chapter 9, :eq:`sampling-stop`.
+    """
     ids, block_size = corpus.encode(prompt)[:-1], model.config.block_size
     if len(ids) > block_size:
         raise ValueError(
@@ -89,7 +96,7 @@ def sample(
     return corpus.decode(ids)
 
 
-# %% chapters/09_sampling.ipynb #lanes1
+# %% chapters/09_sampling.ipynb #1be7c094
 LANES = 64  # documents that are drawn side by side
 
 Lanes = namedtuple(
@@ -100,7 +107,9 @@ Lanes = namedtuple(
 def lane_shapes(config: GPTConfig) -> Lanes:
     """Shapes of what is kept for LANES documents at one position, and of the caches.
 
-    k and v hold the keys and values of all positions, documents as rows. Chapter 9.
+    k and v hold the keys and values of all positions, documents as rows; p, m, l,
+    correction: attention's probabilities, maxima and sums; q_t, o_t: queries and
+    outputs, documents as rows. Chapter 9, :eq:`sampling-lanes`.
     """
     C, V, L, H = config.n_embd, config.vocab_size, config.n_layer, config.n_head
     T, B, n = config.block_size, LANES, N_STREAMS
@@ -112,10 +121,13 @@ def lane_shapes(config: GPTConfig) -> Lanes:
     )  # fmt: skip
 
 
-# %% chapters/09_sampling.ipynb #lanes2
+# %% chapters/09_sampling.ipynb #a47c52e8
 @kernel
 def embed_lanes(tokens, t, wte, wpe, x):
-    """x[:, b] = wte[:, tokens[b]] + wpe[:, t] for every document b. Chapter 9."""
+    """x[:, b] = wte[:, tokens[b]] + wpe[:, t] for every document b; x (C x B).
+
+    Chapter 9, :eq:`sampling-lanes`.
+    """
     for b in range(x.shape[1]):
         for c in range(x.shape[0]):
             x[c, b] = wte[c, tokens[b]] + wpe[c, t]
@@ -139,6 +151,7 @@ def score_lanes(q, k, n_keys, p):
                     p[b, j, h] += factor * q[b, c] * k[b, c, j]
 
 
+# %% chapters/09_sampling.ipynb #f51a8e30
 @kernel
 def combine_lanes(p, v, n_keys, inverse_l, o):
     """o[b] = sum over the keys j of p[b, j, h] v[b, :, j], times inverse_l[b, h].
@@ -157,10 +170,13 @@ def combine_lanes(p, v, n_keys, inverse_l, o):
             o[b, c] *= inverse_l[b, c // d]
 
 
-# %% chapters/09_sampling.ipynb #lanes3
+# %% chapters/09_sampling.ipynb #db0f3691
 @inlined
 def attend_lanes(p, c, i, t):
-    """y = Wo attention of layer i at position t of every document, from z. Chapter 9."""
+    """c.y = Wo attention of layer i at position t of every document, from c.z.
+
+    p: Parameters; c: Lanes. Chapter 9, :eq:`sampling-lanes`.
+    """
     k, v, n_keys = item(c.k, i), item(c.v, i), t + 1
     matmul(item(p.wq, i), c.z, c.y)
     transpose(c.y, c.q_t)
@@ -181,9 +197,14 @@ def attend_lanes(p, c, i, t):
     matmul(item(p.wo, i), c.x, c.y)
 
 
+# %% chapters/09_sampling.ipynb #9ad1c6f3
 @inlined
 def forward_lanes(p, c, tokens, t):
-    """Logits after token t of every document, into c.logits. Chapter 9."""
+    """Logits after token t of every document, into c.logits.
+
+    p: Parameters; c: Lanes, with the keys and values of positions 0 .. t - 1; tokens:
+    a token id for each lane. Chapter 9, :eq:`sampling-lanes`.
+    """
     embed_lanes(tokens, t, p.wte, p.wpe, c.x)
     expand(c.x, c.s)
     for k in range(p.theta.shape[0]):
@@ -202,10 +223,23 @@ def forward_lanes(p, c, tokens, t):
     matmul(p.lm_head, c.x, c.logits)
 
 
-# %% chapters/09_sampling.ipynb #lanes4
+# %% chapters/09_sampling.ipynb #4d75b0c8
+@kernel
+def all_finite(x):
+    """Whether every number of a matrix is finite. Chapter 9."""
+    total = x.dtype.type(0)
+    for j in range(x.shape[1]):
+        for i in range(x.shape[0]):
+            total += x[i, j] * x.dtype.type(0)
+    return total == 0
+
+
 @kernel
 def over_temperature(logits, temperature, weights):
-    """weights = (logits - maximum of the column) / temperature; float64. Chapter 9."""
+    """weights = (logits - maximum of the column) / temperature; weights in float64.
+
+    logits, weights: (V x B). Chapter 9, :eq:`sampling-temperature`.
+    """
     for b in range(logits.shape[1]):
         top = logits[0, b]
         for i in range(logits.shape[0]):
@@ -214,11 +248,13 @@ def over_temperature(logits, temperature, weights):
             weights[i, b] = (np.float64(logits[i, b]) - top) / temperature
 
 
+# %% chapters/09_sampling.ipynb #92a6fe17
 @kernel
 def draw_lanes(weights, uniforms, tokens):
-    """tokens[b] = the first i whose sum of weights 0 .. i exceeds uniforms[b] times all.
+    """tokens[b] = the first i whose sum of weights 0 .. i exceeds uniforms[b] of all.
 
-    weights (V x B). Chapter 9, :eq:`sampling-draw`.
+    weights: (V x B), replaced by their running sums; uniforms, tokens: (B,). Chapter 9,
+    :eq:`sampling-draw`.
     """
     for b in range(weights.shape[1]):
         total = 0.0
@@ -231,16 +267,33 @@ def draw_lanes(weights, uniforms, tokens):
         tokens[b] = i
 
 
-# %% chapters/09_sampling.ipynb #lanes5
+# %% chapters/09_sampling.ipynb #0d83f62e
+@kernel
+def end_of_lanes(tokens, n, bos, ids):
+    """Write the tokens drawn as number n of each document; have all of them ended?
+
+    tokens: (B,); ids: (B x tokens), BOS where nothing has been written. Chapter 9,
+    :eq:`sampling-stop`.
+    """
+    ended = 0
+    for b in range(tokens.shape[0]):
+        if tokens[b] == bos or (n > 0 and ids[b, n - 1] == bos):
+            ended += 1
+        else:
+            ids[b, n] = tokens[b]
+    return ended == tokens.shape[0]
+
+
+# %% chapters/09_sampling.ipynb #be51c7d2
 @compiled
 def sample_lanes(p, c, given, uniforms, temperature, bos, weights, tokens, ids):
     """Draw LANES documents, token by token, until all of them have ended.
 
     given: BOS and the prompt; uniforms (LANES x tokens): one random number in [0, 1)
-    for each token drawn; ids (LANES x tokens): filled, BOS where a document has ended.
-    Chapter 9, :eq:`sampling-draw` and :eq:`sampling-stop`.
+    for each token drawn; ids (LANES x tokens): filled, BOS where a document has ended;
+    weights (V x LANES), tokens (LANES,): workspace. Returns False where logits were not
+    finite. Chapter 9, :eq:`sampling-draw` and :eq:`sampling-stop`.
     """
-    ended = np.int64(0)
     fill(ids, bos)
     for t in range(given.shape[0] + ids.shape[1] - 1):
         if t < given.shape[0]:
@@ -249,53 +302,40 @@ def sample_lanes(p, c, given, uniforms, temperature, bos, weights, tokens, ids):
         n = t + 1 - given.shape[0]
         if n < 0:
             continue
+        if not all_finite(c.logits):
+            return False
         over_temperature(c.logits, temperature, weights)
         exponential(weights)
         draw_lanes(weights, item(uniforms, n), tokens)
-        ended = 0
-        for b in range(tokens.shape[0]):
-            if tokens[b] == bos or (n > 0 and ids[b, n - 1] == bos):
-                ended += 1
-            else:
-                ids[b, n] = tokens[b]
-        if ended == tokens.shape[0]:
+        if end_of_lanes(tokens, n, bos, ids):
             break
+    return True
 
 
+# %% chapters/09_sampling.ipynb #c2560ea9
 def sample_many(
     model: GPT, corpus: Vocabulary, rng, count: int, temperature: float = 0.5,
     prompt: str = "",
 ) -> list[str]:  # fmt: skip
     """Draw `count` documents as `sample` does, LANES at a time.
 
-    `rng` has Python's `random`. Every document has a number of its own for every token it may draw,
-    used in order: with these numbers `sample` gives the same text. Raises ValueError for
-    what `sample` refuses. Chapter 9, :eq:`sampling-lanes`.
+    `rng` is any generator with Python's `random`. Every document has a number of its
+    own for every token that it may draw, used in order; with these numbers `sample`
+    gives the same text, unless rounding decides a draw. Raises ValueError for what
+    `sample` refuses. Chapter 9, :eq:`sampling-lanes`.
     """
-    given = np.array(check_prompt(model, corpus, prompt))
-    size, config = model.config.block_size + 1 - len(given), model.config
-    c = allocate(lane_shapes(config), model.dtype)
-    weights, tokens = (
-        np.zeros((config.vocab_size, LANES), order="F"),
-        np.zeros(LANES, np.int64),
-    )
-    ids, found = np.zeros((LANES, size), np.int64, order="F"), []
     check_temperature(temperature)
+    given, p = np.array(check_prompt(model, corpus, prompt)), model.parameters
+    size, V = model.config.block_size + 1 - len(given), model.config.vocab_size
+    c = allocate(lane_shapes(model.config), model.dtype)
+    weights, tokens = column_major(V, LANES), np.zeros(LANES, np.int64)
+    uniforms = column_major(LANES, size)
+    ids, texts = column_major(LANES, size, dtype="int64"), []
     for first in range(0, count, LANES):
         used = min(LANES, count - first)
-        uniforms = np.zeros((LANES, size), order="F")
-        for b in range(used):
-            uniforms[b] = [rng.random() for _ in range(size)]
-        sample_lanes(
-            model.parameters,
-            c,
-            given,
-            uniforms,
-            float(temperature),
-            corpus.bos,
-            weights,
-            tokens,
-            ids,
-        )
-        found += [corpus.decode([*given, *row]) for row in ids[:used].tolist()]
-    return found
+        uniforms[:used] = [[rng.random() for _ in range(size)] for _ in range(used)]
+        rest = float(temperature), corpus.bos, weights, tokens, ids
+        if not sample_lanes(p, c, given, uniforms, *rest):
+            raise ValueError("a logit is not finite; expected finite numbers")
+        texts += [corpus.decode([*given, *row]) for row in ids[:used].tolist()]
+    return texts

@@ -51,13 +51,6 @@ def adam(weights, gradient, m, v, step, lr, beta1, beta2, eps):
 
 # %% chapters/08_training.ipynb #d3e5cd5a
 @kernel
-def add_to(x, y):
-    """x += y, vectors of one length. Chapter 8."""
-    for i in range(x.shape[0]):
-        x[i] += y[i]
-
-
-@kernel
 def linear_schedule(lr, step, steps):
     """Learning rate of a step = 0 .. steps - 1: from lr down to lr / steps.
 
@@ -67,37 +60,37 @@ def linear_schedule(lr, step, steps):
 
 
 # %% chapters/08_training.ipynb #57146c72
-Recipe = namedtuple("Recipe", "steps lr beta1 beta2 eps batch_size threads")
-
-GROUP = 8  # documents whose gradient one thread computes in one go
-
-
-def record(flat: np.ndarray, shapes) -> np.void:
-    """The arrays of `views(flat, shapes)` as fields of one NumPy record.
+def record_type(shapes, dtype) -> np.dtype:
+    """Structured type of a NamedTuple of shapes: the sizes are part of it.
 
     Each field has its axes in reverse, in NumPy's order "C". Chapter 8.
     """
-    return flat.view(record_type(shapes, flat.dtype))[0]
-
-
-def record_type(shapes, dtype) -> np.dtype:
-    """Structured type of a NamedTuple of shapes: the sizes are part of it. Chapter 8."""
     fields = []
     for name, shape in shapes._asdict().items():
         if hasattr(shape, "_fields"):
             fields.append((name, record_type(shape, dtype)))
         else:
             fields.append((name, dtype, shape[::-1]))
-    return np.dtype(fields)
+    return np.dtype((np.record, fields))
 
 
-# %% chapters/08_training.ipynb #rec
+def record(flat: np.ndarray, shapes) -> np.record:
+    """The arrays of `views(flat, shapes)` as fields of one NumPy record; no copy.
+
+    Raises ValueError unless `flat` has as many numbers as the shapes. Chapter 8.
+    """
+    if len(flat) != count(shapes):
+        raise ValueError(f"flat has {len(flat)} numbers; expected {count(shapes)}")
+    return flat.view(record_type(shapes, flat.dtype))[0]
+
+
+# %% chapters/08_training.ipynb #4b6e19c3
 @inlined
 def parameters_in(r):
     """The arrays of a record of parameters, column-major. Chapter 8."""
     return Parameters(
-        r.wte.T, r.wpe.T, r.lm_head.T, r.wq.T, r.wk.T, r.wv.T, r.wo.T, r.fc1.T, r.fc2.T,
-        r.theta, r.alpha.T, r.beta.T, r.contract,
+        r.wte.T, r.wpe.T, r.lm_head.T, r.wq.T, r.wk.T, r.wv.T, r.wo.T,
+        r.fc1.T, r.fc2.T, r.theta, r.alpha.T, r.beta.T, r.contract,
     )  # fmt: skip
 
 
@@ -105,11 +98,12 @@ def parameters_in(r):
 def activations_in(r):
     """The arrays of a record of activations, column-major. Chapter 8."""
     return Activations(
-        r.x.T, r.s.T, r.mixed.T, r.h.T, r.z.T, r.r.T, r.y.T, r.q.T, r.k.T, r.v.T, r.o.T,
-        r.m.T, r.l.T, r.f.T, r.u.T, r.logits.T, r.A.T,
+        r.x.T, r.s.T, r.mixed.T, r.h.T, r.z.T, r.r.T, r.y.T, r.q.T, r.k.T, r.v.T,
+        r.o.T, r.m.T, r.l.T, r.f.T, r.u.T, r.logits.T, r.A.T,
     )  # fmt: skip
 
 
+# %% chapters/08_training.ipynb #e05a7d28
 @inlined
 def workspace_in(r):
     """The arrays of a record of workspace, column-major. Chapter 8."""
@@ -119,76 +113,96 @@ def workspace_in(r):
         f.dq_t.T, f.q.T, f.do.T, f.k.T, f.v.T, f.dk.T, f.dv.T,
     )  # fmt: skip
     return Workspace(
-        r.weights, r.dlogits.T, r.dx.T, r.ds.T, r.dm.T, r.dh.T, r.dz.T, r.dy.T, r.dq.T,
-        r.dk.T, r.dv.T, r.do.T, r.df.T, r.du.T, r.dA.T, r.lm_head_t.T, r.w_t.T, r.fc1_t.T,
-        r.fc2_t.T, flash,
+        r.weights, r.dlogits.T, r.dx.T, r.ds.T, r.dm.T, r.dh.T, r.dz.T, r.dy.T,
+        r.dq.T, r.dk.T, r.dv.T, r.do.T, r.df.T, r.du.T, r.dA.T, r.lm_head_t.T,
+        r.w_t.T, r.fc1_t.T, r.fc2_t.T, flash,
     )  # fmt: skip
 
 
-# %% chapters/08_training.ipynb #state1
+# %% chapters/08_training.ipynb #6c20be97
+GROUP = 8  # documents whose gradient one thread computes in one go
+
+Recipe = namedtuple("Recipe", "steps lr beta1 beta2 eps batch_size threads")
+
 # p, g: records of Parameters on weights and on the rows of gradients, one a group;
-# a, w: records of Activations and Workspace, one a thread; parts: losses of the groups
+# a, w: records of Activations and Workspace, one a thread; parts: losses of the groups;
+# arrived: a counter for `wait_for_all`
 State = namedtuple("State", "p g weights gradients m v a w parts arrived")
 
 
+# %% chapters/08_training.ipynb #b94e2d70
 def training_state(model: GPT, batch_size: int = 1, threads: int = 1) -> State:
-    """The model's weights, and all else that training needs, zeroed. Chapter 8."""
-    model.known = 0  # keys and values of the old weights are of no use
+    """The model's weights, and all else that training needs, zeroed.
+
+    Keys and values that `model.logits` has kept are forgotten: the weights will change.
+    Chapter 8, :eq:`training-batch`.
+    """
+    model.known = 0
     groups, documents = -(-batch_size // GROUP), min(batch_size, GROUP)
-    config, weights = model.config, model.weights
-    parameters, size = parameter_shapes(config), len(weights)
-    of_threads = (
-        activation_shapes(config, documents),
-        workspace_shapes(config, documents),
+    weights, own = model.weights, parameter_shapes(model.config)
+    gradients = np.zeros((groups, len(weights)), model.dtype)
+    a, w = (
+        [record(np.zeros(count(shapes), model.dtype), shapes) for _ in range(threads)]
+        for shapes in (
+            activation_shapes(model.config, documents),
+            workspace_shapes(model.config, documents),
+        )
     )
-    gradients = np.zeros((groups, size), model.dtype)
     return State(
-        record(weights, parameters), gradients.view(record_type(parameters, model.dtype))[:, 0],
+        record(weights, own), gradients.view(record_type(own, model.dtype))[:, 0],
         weights, gradients, np.zeros_like(weights), np.zeros_like(weights),
-        *([record(np.zeros(count(s), model.dtype), s) for _ in range(threads)] for s in of_threads),
-        np.zeros(groups), np.zeros(1, np.int64),
+        a, w, np.zeros(groups), np.zeros(1, np.int64),
     )  # fmt: skip
 
 
 # %% chapters/08_training.ipynb #bd022e26
-CHUNK = 100  # steps handed to the compiled loop at a time
-
 Documents = namedtuple("Documents", "inputs targets starts ends")
 
 
+def columns_of(corpus: Corpus, docs: list[str], block_size: int):
+    """Inputs and targets of documents laid end to end, and the columns of each.
+
+    Each document is cut to block_size positions. Returns inputs and targets, a token
+    id for every column, and the number of columns of every document. Chapter 8.
+    """
+    lengths = np.array([len(doc) for doc in docs]) + 2
+    after = np.cumsum(lengths)
+    first = after - lengths
+    tokens, is_bos = np.full(after[-1], corpus.bos), np.zeros(after[-1], bool)
+    is_bos[first] = is_bos[after - 1] = True
+    tokens[~is_bos] = token_ids(corpus.ids, "".join(docs))
+    kept = np.minimum(lengths - 1, block_size)
+    positions = np.arange(after[-1]) - np.repeat(first, lengths)
+    inputs = np.flatnonzero(positions < np.repeat(kept, lengths))
+    return tokens[inputs], tokens[inputs + 1], kept
+
+
+# %% chapters/08_training.ipynb #2ab7d941
 def pack_documents(
     corpus: Corpus, start: int, recipe: Recipe, steps: int, block_size: int
-):
+) -> Documents:
     """The documents of some steps, from step `start` on, laid end to end as columns.
 
     Round again after the last one; each is cut to block_size positions. Returns inputs
     and targets, a token id for every column; starts, the first column of each document;
-    ends, the column after its last one, counted from the first of its group. Chapter 8.
+    ends, the column after its last one, counted from the first of its group. Chapter 8,
+    :eq:`training-batch`.
     """
     size, docs = recipe.batch_size, corpus.docs
     numbers = range(start * size, (start + steps) * size)
     chosen = [docs[i % len(docs)][:block_size] for i in numbers]
-    lengths = np.array([len(doc) for doc in chosen]) + 2
-    after = np.cumsum(lengths)
-    tokens, is_bos = np.full(after[-1], corpus.bos), np.zeros(after[-1], bool)
-    is_bos[after - 1] = is_bos[after - lengths] = True
-    tokens[~is_bos] = token_ids(corpus.ids, "".join(chosen))
-    positions = np.arange(after[-1]) - np.repeat(after - lengths, lengths)
-    kept = np.minimum(lengths - 1, block_size)
-    columns = np.flatnonzero(positions < np.repeat(kept, lengths))
+    inputs, targets, kept = columns_of(corpus, chosen, block_size)
     starts, i = np.cumsum(kept) - kept, np.arange(len(kept))
     first = i - i % size % GROUP  # of the document's group
-    return Documents(
-        tokens[columns], tokens[columns + 1], starts, starts + kept - starts[first]
-    )
+    return Documents(inputs, targets, starts, starts + kept - starts[first])
 
 
-# %% chapters/08_training.ipynb #barrier
+# %% chapters/08_training.ipynb #70cd94e1
 @intrinsic
 def atomic_add(context, counter, number):
     """counter[0] += number in one step for all threads; returns the old number.
 
-    Chapter 8.
+    counter: an array of int64. Compiled code only. Chapter 8, :eq:`training-barrier`.
     """
 
     def generate(context, builder, signature, arguments):
@@ -200,7 +214,10 @@ def atomic_add(context, counter, number):
 
 @inlined
 def wait_for_all(arrived, threads):
-    """Go on when all threads have come here. Chapter 8."""
+    """Go on when all threads have come here; arrived: their counter.
+
+    Chapter 8, :eq:`training-barrier`.
+    """
     if threads > 1:
         goal = (atomic_add(arrived, 1) // threads + 1) * threads
         while atomic_add(arrived, 0) < goal:
@@ -210,41 +227,56 @@ def wait_for_all(arrived, threads):
 # %% chapters/08_training.ipynb #443c566c
 @inlined
 def group_gradients(p, g, gradient, a, w, documents, i, last, batch_size):
-    """Loss and gradient of the documents i .. last - 1 of a batch. Chapter 8."""
+    """The part of documents i .. last - 1 in the mean loss of a batch; its gradient.
+
+    The gradient goes to `gradient`, whose record is g. Chapter 8,
+    :eq:`training-batch`.
+    """
     ends, start = documents.ends[i:last], documents.starts[i]
     stop = start + ends[-1]
     inputs, targets = documents.inputs[start:stop], documents.targets[start:stop]
     return loss_and_gradients(
-        parameters_in(p), parameters_in(g), gradient, activations_in(a), workspace_in(w),
-        inputs, targets, ends, batch_size,
+        parameters_in(p), parameters_in(g), gradient, activations_in(a),
+        workspace_in(w), inputs, targets, ends, batch_size,
     )  # fmt: skip
 
 
+# %% chapters/08_training.ipynb #c4a1e08f
+@kernel
+def add_to(x, y):
+    """x += y, vectors of one length. Chapter 8, :eq:`training-batch`."""
+    for i in range(x.shape[0]):
+        x[i] += y[i]
+
+
+@inlined
+def update_weights(weights, gradients, m, v, low, high, step, recipe):
+    """Adam for the weights low .. high - 1, with the sum of the rows of gradients.
+
+    The sum is left in row 0; step = 0, 1, ... Chapter 8, :eq:`training-batch`,
+    :eq:`training-schedule` and :eq:`training-adam`.
+    """
+    total = gradients[0][low:high]
+    for k in range(1, gradients.shape[0]):
+        add_to(total, gradients[k][low:high])
+    rate = linear_schedule(recipe.lr, step, recipe.steps)
+    beta1, beta2, eps = recipe.beta1, recipe.beta2, recipe.eps
+    own = weights[low:high], total, m[low:high], v[low:high]
+    adam(*own, step + 1, rate, beta1, beta2, eps)
+
+
+# %% chapters/08_training.ipynb #e2b86a5f
 @compiled
 def train_steps(
-    p,
-    g,
-    weights,
-    gradients,
-    m,
-    v,
-    a,
-    w,
-    parts,
-    arrived,
-    recipe,
-    done,
-    documents,
-    losses,
-    thread,
-):
+    p, g, weights, gradients, m, v, a, w, parts, arrived,
+    recipe, done, documents, losses, thread,
+):  # fmt: skip
     """Steps done, done + 1, ... of a run, as one of its threads, all compiled.
 
     p .. arrived: the fields of a State, a and w those of this thread; documents: as
     `pack_documents` gives them; losses: filled with one number a step, in nats.
-    Chapter 8, :eq:`training-schedule` and :eq:`training-adam`.
+    Chapter 8, :eq:`training-batch`, :eq:`training-schedule` and :eq:`training-adam`.
     """
-    lr, beta1, beta2, eps = recipe.lr, recipe.beta1, recipe.beta2, recipe.eps
     batch_size, threads, groups = recipe.batch_size, recipe.threads, parts.shape[0]
     low = weights.shape[0] * thread // threads
     high = weights.shape[0] * (thread + 1) // threads
@@ -256,16 +288,25 @@ def train_steps(
                 p, g[k], gradients[k], a, w, documents, i, last, batch_size
             )
         wait_for_all(arrived, threads)
-        for k in range(1, groups):
-            add_to(gradients[0][low:high], gradients[k][low:high])
-        rate = linear_schedule(lr, done + step, recipe.steps)
-        adam(
-            weights[low:high], gradients[0][low:high], m[low:high], v[low:high],
-            done + step + 1, rate, beta1, beta2, eps,
-        )  # fmt: skip
+        update_weights(weights, gradients, m, v, low, high, done + step, recipe)
         if thread == 0:
             losses[step] = parts.sum()
         wait_for_all(arrived, threads)
+
+
+# %% chapters/08_training.ipynb #147fd9a8
+def run_steps(state: State, recipe: Recipe, done: int, documents, losses) -> None:
+    """`train_steps` in each of recipe.threads threads; all of them must be running.
+
+    state: made for as many threads; the rest as in `train_steps`. Chapter 8,
+    :eq:`training-batch`.
+    """
+
+    def run(thread):
+        own = state._replace(a=state.a[thread], w=state.w[thread])
+        train_steps(*own, recipe, done, documents, losses, thread)
+
+    in_threads(run, recipe.threads)
 
 
 # %% chapters/08_training.ipynb #e36e3ec3
@@ -306,8 +347,26 @@ def check_finite(losses, weights, done: int, lr: float) -> None:
 
 
 # %% chapters/08_training.ipynb #26d20841
+CHUNK = 100  # steps handed to the compiled loop at a time, at first
+
+
+def chunks(steps: int):
+    """Ranges (first, last) that make up `steps` steps; the next starts at last.
+
+    The first has CHUNK steps; each has twice as many as the one before it, while that
+    took less than a twentieth of a second. Chapter 8.
+    """
+    first, size = 0, CHUNK
+    while first < steps:
+        began = time.perf_counter()
+        yield first, min(first + size, steps)
+        first += size
+        if time.perf_counter() - began < 0.05:
+            size *= 2
+
+
 def usable_threads(recipe: Recipe) -> int:
-    """As many of the threads asked for as there are groups and processors. Chapter 8."""
+    """As many of the threads asked for as groups and processors. Chapter 8."""
     if hasattr(os, "sched_getaffinity"):
         processors = len(os.sched_getaffinity(0))
     else:
@@ -315,58 +374,41 @@ def usable_threads(recipe: Recipe) -> int:
     return min(recipe.threads, -(-recipe.batch_size // GROUP), processors)
 
 
-def run_steps(state: State, recipe: Recipe, done: int, documents, losses) -> None:
-    """`train_steps` in every thread. Chapter 8."""
+# %% chapters/08_training.ipynb #de6fb407
+def run_chunks(model: GPT, corpus: Corpus, recipe: Recipe, losses, bar) -> None:
+    """The steps of a run, chunk by chunk; losses: filled; bar: moved on. Chapter 8."""
+    state = training_state(model, recipe.batch_size, recipe.threads)
+    for done, stop in chunks(recipe.steps):
+        part, block_size = losses[done:stop], model.config.block_size
+        documents = pack_documents(corpus, done, recipe, len(part), block_size)
+        run_steps(state, recipe, done, documents, part)
+        check_finite(part, model.weights, done, recipe.lr)
+        bar.set_postfix(loss=f"{part.mean():.4f}", refresh=False)
+        bar.update(len(part))
 
-    def run(thread):
-        own = state._replace(a=state.a[thread], w=state.w[thread])
-        train_steps(*own, recipe, done, documents, losses, thread)
 
-    in_threads(run, recipe.threads)
-
-
+# %% chapters/08_training.ipynb #7b18e4ca
 def train(
-    model: GPT,
-    corpus: Corpus,
-    steps: int = 1000,
-    lr: float = 0.01,
-    beta1: float = 0.85,
-    beta2: float = 0.99,
-    eps: float = 1e-8,
-    batch_size: int = 1,
-    threads: int = 1,
-) -> np.ndarray:
-    """Train `model` in place, `batch_size` documents of `corpus` a step, round and round.
+    model: GPT, corpus: Corpus, steps: int = 1000, lr: float = 0.01,
+    beta1: float = 0.85, beta2: float = 0.99, eps: float = 1e-8,
+    batch_size: int = 1, threads: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """Train `model` in place, `batch_size` documents of `corpus` a step, in turn.
 
-    The loss of a step is the mean of its documents' mean losses. The documents are
-    shared out among the threads, no more than there are processors; the result is the
-    same to the bit for any number of them. Returns the losses in nats, shape (steps,).
-    A progress bar goes to standard error, unless TQDM_DISABLE=1 was set before Python
-    started. Ctrl-C leaves the model as it was after the last whole chunk of steps, of
-    which there are some in a second. Raises ValueError, naming an argument
-    that does not fit, and FloatingPointError, naming the step and a remedy, when the
-    loss is no longer finite. Chapter 8, :eq:`training-adam`.
+    Returns the losses in nats, shape (steps,): means of the documents' mean losses.
+    The documents are shared out among the threads, no more than there are processors;
+    the result is the same to the bit for any number of them. A progress bar goes to
+    standard error, unless TQDM_DISABLE=1 was set before Python started. Ctrl-C leaves
+    the model as it was after the last whole chunk of steps. Raises ValueError, naming
+    an argument that does not fit, and FloatingPointError, naming the step and a
+    remedy, when the loss is no longer finite. Chapter 8, :eq:`training-batch` and
+    :eq:`training-adam`.
     """
-    recipe = Recipe(
-        steps, float(lr), float(beta1), float(beta2), float(eps), batch_size, threads
-    )
+    numbers = float(lr), float(beta1), float(beta2), float(eps)
+    recipe = Recipe(steps, *numbers, batch_size, threads)
     check_arguments(model, corpus, recipe)
-    recipe = recipe._replace(threads=usable_threads(recipe))
     losses = np.zeros(steps)
-    state = training_state(model, batch_size, recipe.threads)
-    done, chunk = 0, CHUNK
     with tqdm(total=steps, unit="step", desc="training") as bar:
-        while done < steps:
-            part = losses[done : done + chunk]
-            begin = time.perf_counter()
-            documents = pack_documents(
-                corpus, done, recipe, len(part), model.config.block_size
-            )
-            run_steps(state, recipe, done, documents, part)
-            check_finite(part, model.weights, done, recipe.lr)
-            bar.set_postfix(loss=f"{part.mean():.4f}", refresh=False)
-            bar.update(len(part))
-            done += len(part)
-            if time.perf_counter() - begin < 0.05:
-                chunk *= 2
+        recipe = recipe._replace(threads=usable_threads(recipe))
+        run_chunks(model, corpus, recipe, losses, bar)
     return losses
