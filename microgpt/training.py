@@ -9,7 +9,8 @@ import time
 from collections import namedtuple
 
 import numpy as np
-from numba import types
+from llvmlite import ir
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 from tqdm import tqdm
 
@@ -212,6 +213,23 @@ def atomic_add(context, counter, number):
     return types.int64(counter, types.int64), generate
 
 
+# %% chapters/08_training.ipynb #e91b7c52
+PATIENCE = 2000  # looks at the counter before others may run
+
+
+@intrinsic
+def let_others_run(context):
+    """Offer this thread's processor to other threads. Compiled code only. Chapter 8."""
+
+    def generate(context, builder, signature, arguments):
+        name = "SwitchToThread" if os.name == "nt" else "sched_yield"
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 @inlined
 def wait_for_all(arrived, threads):
     """Go on when all threads have come here; arrived: their counter.
@@ -220,8 +238,11 @@ def wait_for_all(arrived, threads):
     """
     if threads > 1:
         goal = (atomic_add(arrived, 1) // threads + 1) * threads
+        looks = 0
         while atomic_add(arrived, 0) < goal:
-            pass
+            looks += 1
+            if looks > PATIENCE:
+                let_others_run()
 
 
 # %% chapters/08_training.ipynb #443c566c
