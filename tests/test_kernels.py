@@ -178,6 +178,10 @@ ARGUMENTS = {
     "sampling.combine_lanes": lambda x, m, n, p: (
         x(m, n, p), x(m, 3 * p, n), n, x(m, p), x(m, 3 * p),
     ),
+    "sampling.all_finite": lambda x, m, n, p: (x(m, n),),
+    "sampling.end_of_lanes": lambda x, m, n, p: (
+        x.ids(m, p), 1, p - 1, np.asfortranarray(x.ids((m, n), p)),
+    ),
     "sampling.over_temperature": lambda x, m, n, p: (
         x(m, n), 0.7, np.zeros((m, n), order="F"),
     ),
