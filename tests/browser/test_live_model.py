@@ -365,7 +365,7 @@ def test_without_scripts_the_text_stands(browser, address, name):
 
 
 def test_other_pages_load_nothing_of_it(open_page):
-    page = open_page("glossary.html")
+    page = open_page("further.html")
     assert page.locator("[src*='/live/'], [href*='/live/']").count() == 0
     assert page.locator("[src*=mathjax], [src*=fontawesome]").count() == 0
 
