@@ -12,8 +12,8 @@ from microgpt.matrix import (
     check_matrix,
     check_size,
     column_major,
-    exp_float32,
-    exp_float64,
+    exp_negative_float32,
+    exp_negative_float64,
     exponential,
     fill,
     in_threads,
@@ -148,12 +148,12 @@ def exponential_below(s, n, n_keys, m):
         for g in range(s.shape[2]):
             for j in range(n_keys):
                 for i in range(rows):
-                    s[i, j, g] = exp_float32(s[i, j, g] - m[i, g])
+                    s[i, j, g] = exp_negative_float32(s[i, j, g] - m[i, g])
     else:
         for g in range(s.shape[2]):
             for j in range(n_keys):
                 for i in range(rows):
-                    s[i, j, g] = exp_float64(s[i, j, g] - m[i, g])
+                    s[i, j, g] = exp_negative_float64(s[i, j, g] - m[i, g])
 
 
 # %% chapters/06_flash_attention.ipynb #dd78fd6e
@@ -349,7 +349,7 @@ def share_heads(work, n_head: int, threads: int) -> None:
 
 
 # %% chapters/06_flash_attention.ipynb #b7e2406f
-HELD = 4  # tiles of queries that share a tile of keys in the forward pass
+HELD = 8  # tiles of queries that share a tile of keys in the forward pass
 
 
 def flash_attention(
@@ -405,15 +405,23 @@ def load_statistics(do, o, m, l, h0, start, n, tile_m, inverse_l, delta):
 
 # %% chapters/06_flash_attention.ipynb #ddb0f91d
 @kernel
-def score_gradient(p, n_keys, delta, dp):
-    """dp becomes ds = p (dp - delta); p, dp: (B queries x B keys x G); delta (B x G).
+def score_gradient(s, n, n_keys, m, inverse_l, delta, dp):
+    """s becomes p = e^(s - m) / l, dp becomes ds = p (dp - delta).
 
-    Chapter 6, :eq:`flash-score-gradient`.
+    s, dp: (B queries x B keys x G), of which n queries and n_keys keys are in use;
+    m, inverse_l, delta: (B x G). Rows from the next multiple of eight on stay as they
+    are. Chapter 6, :eq:`flash-recompute` and :eq:`flash-score-gradient`.
     """
-    for g in range(p.shape[2]):
+    rows = (n + 7) // 8 * 8
+    for g in range(s.shape[2]):
         for j in range(n_keys):
-            for i in range(p.shape[0]):
-                dp[i, j, g] = p[i, j, g] * (dp[i, j, g] - delta[i, g])
+            for i in range(rows):
+                if np.finfo(s.dtype).bits == 32:
+                    s[i, j, g] = exp_negative_float32(s[i, j, g] - m[i, g])
+                else:
+                    s[i, j, g] = exp_negative_float64(s[i, j, g] - m[i, g])
+                s[i, j, g] *= inverse_l[i, g]
+                dp[i, j, g] = s[i, j, g] * (dp[i, j, g] - delta[i, g])
 
 
 # %% chapters/06_flash_attention.ipynb #1580ed35
@@ -451,9 +459,8 @@ def flash_tile_pair(u, i0, n, j0, n_keys, past, causal, w):
         matmul(item(item(w.do_t, u), g), v, layer(w.dp, g, 0, n_keys))
     if causal and j0 + n_keys > past + i0:
         mask_tile(w.s, n, n_keys, j0, past + i0)
-    exponential_below(w.s, n, n_keys, item(w.m, u))
-    scale_rows(w.s, n_keys, item(w.l, u))
-    score_gradient(w.s, n_keys, item(w.delta, u), w.dp)
+    m, inverse_l, delta = item(w.m, u), item(w.l, u), item(w.delta, u)
+    score_gradient(w.s, n, n_keys, m, inverse_l, delta, w.dp)
     for g in range(w.k.shape[2]):
         p, ds = layer(w.s, g, 0, n_keys), layer(w.dp, g, 0, n_keys)
         matmul_add(item(item(w.do, u), g), p, layer(w.dv, g, 0, n_keys))

@@ -13,6 +13,7 @@ from pathlib import Path
 import llvmlite.binding
 import numba
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, cpu, types
 from numba.core.options import TargetOptions
 from numba.extending import lower_builtin, type_callable
@@ -274,21 +275,94 @@ def scale(x, factor):
             x[i, j] *= factor
 
 
+# %% chapters/02_matrix.ipynb #6b0d3f11
+BLOCK = 8  # rows and columns of a block that is transposed in the vector registers
+
+
+def transpose_block(a, i, j, out):
+    """Transpose the 8 x 8 block of `a` that begins at element (i, j) into `out`.
+
+    out[j + c, i + r] = a[i + r, j + c] for r, c = 0 .. 7; both column-major. In
+    compiled code the indices are not checked. Chapter 2, :eq:`matrix-transpose-block`.
+    """
+    out[j : j + BLOCK, i : i + BLOCK] = a[i : i + BLOCK, j : j + BLOCK].T
+
+
+@type_callable(transpose_block)
+def type_transpose_block(context):
+    """For numba: `transpose_block` returns nothing in compiled code. Chapter 2."""
+    return lambda a, i, j, out: types.none
+
+
+# %% chapters/02_matrix.ipynb #6b0d3f13
+def swap_quarters(builder, columns, size):
+    """Exchange quarters of `size` x `size` in every block of twice that size.
+
+    The upper right quarter for the lower left one. columns: the values of eight
+    vector registers, changed in place; builder: appends the instructions. Chapter 2,
+    :eq:`matrix-transpose-block`.
+    """
+    lanes = range(BLOCK)
+    left = [BLOCK + k - size if k & size else k for k in lanes]
+    right = [BLOCK + k if k & size else k + size for k in lanes]
+    kind = ir.VectorType(ir.IntType(32), BLOCK)
+    for c in lanes:
+        if not c & size:
+            pair = columns[c], columns[c + size]
+            columns[c] = builder.shuffle_vector(*pair, ir.Constant(kind, left))
+            columns[c + size] = builder.shuffle_vector(*pair, ir.Constant(kind, right))
+
+
+# %% chapters/02_matrix.ipynb #6b0d3f17
+@lower_builtin(transpose_block, types.Array, types.Any, types.Any, types.Array)
+def compile_transpose_block(context, builder, signature, arguments):
+    """For numba: the instructions of `transpose_block`, by shuffles, unchecked.
+
+    Chapter 2, :eq:`matrix-transpose-block`.
+    """
+    i, j = (
+        context.cast(builder, arguments[k], signature.args[k], types.intp)
+        for k in (1, 2)
+    )
+    number = signature.args[0].dtype
+    vector = ir.VectorType(context.get_data_type(number), BLOCK)
+    width = number.bitwidth // 8
+
+    def columns_at(k, row, column):
+        x = context.make_array(signature.args[k])(context, builder, arguments[k])
+        across = cgutils.unpack_tuple(builder, x.strides)[1]
+        for c in range(BLOCK):
+            step = builder.mul(builder.add(column, row.type(c)), across)
+            step = builder.add(builder.mul(row, row.type(width)), step)
+            yield builder.bitcast(
+                cgutils.pointer_add(builder, x.data, step), vector.as_pointer()
+            )
+
+    columns = [builder.load(at, align=width) for at in columns_at(0, i, j)]
+    for size in (4, 2, 1):
+        swap_quarters(builder, columns, size)
+    for value, at in zip(columns, columns_at(3, j, i), strict=True):
+        builder.store(value, at, align=width)
+    return context.get_dummy_value()
+
+
 # %% chapters/02_matrix.ipynb #ba374b51
 @kernel
 def transpose(a, out):
     """out = a', a (m x n), out (n x m).
 
-    Row by row, four columns of `a` become four neighbours in a column of `out`. The
-    backward of a transpose is a transpose. Chapter 2, :eq:`matrix-transpose` and
+    Block by block, and number by number what is left over. The backward of a transpose
+    is a transpose. Chapter 2, :eq:`matrix-transpose`, :eq:`matrix-transpose-block` and
     :eq:`matrix-transpose-backward`.
     """
-    fours = a.shape[1] // 4 * 4
-    for j in range(0, fours, 4):
-        for i in range(a.shape[0]):
-            for c in range(4):
+    m, n = a.shape[0] // BLOCK * BLOCK, a.shape[1] // BLOCK * BLOCK
+    for j in range(0, n, BLOCK):
+        for i in range(0, m, BLOCK):
+            transpose_block(a, i, j, out)
+        for i in range(m, a.shape[0]):
+            for c in range(BLOCK):
                 out[j + c, i] = a[i, j + c]
-    for j in range(fours, a.shape[1]):
+    for j in range(n, a.shape[1]):
         for i in range(a.shape[0]):
             out[j, i] = a[i, j]
 
@@ -411,44 +485,70 @@ def taylor(degree: int, number) -> tuple:
 
 LOG2E = 1 / math.log(2)
 TAYLOR32, TAYLOR64 = taylor(6, np.float32), taylor(12, np.float64)
-LOG2E32, LOW32, HIGH32 = np.float32(LOG2E), np.float32(-126), np.float32(128)
-ZERO32, BIAS32, SHIFT32 = np.float32(0), np.int32(127), np.int32(23)
+LOG2E32, LOW32, HIGH32 = np.float32(LOG2E), np.float32(-127), np.float32(128)
+BIAS32, SHIFT32 = np.int32(127), np.int32(23)
 
 
 # %% chapters/02_matrix.ipynb #16b259fc
 @inlined
-def exp_float32(x):
-    """e^x of a float32, with a relative error of at most (2 abs(x) + 6) 2^-24.
+def exp2_float32(z):
+    """2^z of a float32 from -127 to 128, or of nan. Chapter 2, :eq:`matrix-exp-taylor`.
 
-    0 up to 2^-126, inf from 2^127.5 on, nan stays nan. Chapter 2, :eq:`matrix-exp`
-    and :eq:`matrix-exp-error`.
+    The relative error is at most 6 units of 2^-24 where the result is at least 2^-126.
     """
-    z = x * LOG2E32
-    z = LOW32 if z < LOW32 else HIGH32 if z > HIGH32 else z
     n = np.rint(z)
-    total = ZERO32
-    for coefficient in TAYLOR32:
+    total = TAYLOR32[0]
+    for coefficient in TAYLOR32[1:]:
         total = total * (z - n) + coefficient
-    power = np.int32((np.int32(n) + BIAS32) << SHIFT32).view(np.float32)
-    return ZERO32 if z <= LOW32 else total * power
+    return total * np.int32((np.int32(n) + BIAS32) << SHIFT32).view(np.float32)
+
+
+@inlined
+def exp2_float64(z):
+    """2^z of a float64 from -1023 to 1024, or of nan, as `exp2_float32`. Chapter 2."""
+    n = np.rint(z)
+    total = TAYLOR64[0]
+    for coefficient in TAYLOR64[1:]:
+        total = total * (z - n) + coefficient
+    return total * np.int64((np.int64(n) + 1023) << 52).view(np.float64)
 
 
 # %% chapters/02_matrix.ipynb #cc763bcc
 @inlined
+def exp_float32(x):
+    """e^x of a float32, with a relative error of at most (2 abs(x) + 6) 2^-24.
+
+    0 below 2^-126.5, inf from 2^127.5 on, nan stays nan; a subnormal result errs by up
+    to 2^-150 more. Chapter 2, :eq:`matrix-exp` and :eq:`matrix-exp-error`.
+    """
+    z = x * LOG2E32
+    return exp2_float32(LOW32 if z < LOW32 else HIGH32 if z > HIGH32 else z)
+
+
+@inlined
 def exp_float64(x):
     """e^x of a float64, with a relative error of at most (2 abs(x) + 6) 2^-53.
 
-    0 up to 2^-1022, inf from 2^1023.5 on, nan stays nan. Chapter 2,
-    :eq:`matrix-exp` and :eq:`matrix-exp-error`.
+    0 below 2^-1022.5, inf from 2^1023.5 on, nan stays nan; a subnormal result errs by
+    up to 2^-1075 more. Chapter 2, :eq:`matrix-exp` and :eq:`matrix-exp-error`.
     """
     z = x * LOG2E
-    z = -1022.0 if z < -1022 else 1024.0 if z > 1024 else z
-    n = np.rint(z)
-    total = 0.0
-    for coefficient in TAYLOR64:
-        total = total * (z - n) + coefficient
-    power = np.int64((np.int64(n) + 1023) << 52).view(np.float64)
-    return 0.0 if z <= -1022 else total * power
+    return exp2_float64(-1023.0 if z < -1023.0 else 1024.0 if z > 1024.0 else z)
+
+
+# %% chapters/02_matrix.ipynb #5e7c2b02
+@inlined
+def exp_negative_float32(x):
+    """`exp_float32` of x <= 0 or nan; for other x the result is wrong. Chapter 2."""
+    z = x * LOG2E32
+    return exp2_float32(LOW32 if z < LOW32 else z)
+
+
+@inlined
+def exp_negative_float64(x):
+    """`exp_float64` of x <= 0 or nan; for other x the result is wrong. Chapter 2."""
+    z = x * LOG2E
+    return exp2_float64(-1023.0 if z < -1023.0 else z)
 
 
 # %% chapters/02_matrix.ipynb #55582b2b

@@ -155,7 +155,9 @@ ARGUMENTS = {
     ),
     "flash.flash_forward": flash_forward,
     "flash.load_statistics": statistics,
-    "flash.score_gradient": lambda x, m, n, p: (x(m, n, p), n, x(m, p), x(m, n, p)),
+    "flash.score_gradient": lambda x, m, n, p: (
+        x(16, n, p), min(m, 16), n, x(16, p), x(16, p), x(16, p), x(16, n, p),
+    ),
     "flash.flash_backward": flash_backward,
     "model.embed": lambda x, m, n, p: (
         x.ids(n, p), two_ends(n), 0, x(m, p), x(m, n), x(m, n),
@@ -259,7 +261,8 @@ def check_exponential(values, dtype):
     """Hold `exponential` to NumPy's exp in long double.
 
     The error of x log2(e) is relative, so that of e^x grows with |x|: it is held to
-    |x| + 3 units of the last place. Up to the smallest normal number the result is 0,
+    |x| + 3 units of the last place. Below the smallest normal number there is the
+    rounding of a subnormal besides; half a power of two further down the result is 0,
     and from half a power of two below the largest number on it is inf.
     """
     x = np.array([values], dtype).T.copy("F")
@@ -271,13 +274,16 @@ def check_exponential(values, dtype):
     bound = np.longdouble(kind.eps) * (abs(x.astype(np.longdouble)) + 3)
     with np.errstate(invalid="ignore"):
         close = abs(y - exact) <= bound * exact
+        rounded = abs(y - exact) <= bound * exact + kind.smallest_subnormal
     sure = 1 + 1e-3  # beside the two borders either side may be
     smallest, largest = kind.smallest_normal, np.longdouble(2) ** (kind.maxexp - 0.5)
+    least = smallest / np.sqrt(np.longdouble(2))
     rules = (
         (np.isnan(x), np.isnan(y)),
-        (exact < smallest / sure, y == 0),
-        (exact < smallest * sure, close | (y == 0)),
-        ((exact > smallest * sure) & (exact < largest / sure), close),
+        (exact < least / sure, y == 0),
+        (exact < least * sure, rounded | (y == 0)),
+        ((exact > least * sure) & (exact < smallest), rounded),
+        ((exact >= smallest) & (exact < largest / sure), close),
         ((exact > smallest * sure) & (exact < largest * sure), close | (y == np.inf)),
         (exact >= largest * sure, y == np.inf),
     )
