@@ -314,16 +314,13 @@ def swap_quarters(builder, columns, size):
 
 
 # %% chapters/02_matrix.ipynb #6b0d3f17
-@lower_builtin(transpose_block, types.Array, types.Any, types.Any, types.Array)
+@lower_builtin(transpose_block, types.Array, types.intp, types.intp, types.Array)
 def compile_transpose_block(context, builder, signature, arguments):
     """For numba: the instructions of `transpose_block`, by shuffles, unchecked.
 
     Chapter 2, :eq:`matrix-transpose-block`.
     """
-    i, j = (
-        context.cast(builder, arguments[k], signature.args[k], types.intp)
-        for k in (1, 2)
-    )
+    _, i, j, _ = arguments
     number = signature.args[0].dtype
     vector = ir.VectorType(context.get_data_type(number), BLOCK)
     width = number.bitwidth // 8
