@@ -147,14 +147,13 @@ def cells_of(path):
 def exercises(path):
     """(label, title and question, [(number, hint), ...]) of every exercise."""
     directive = re.compile(
-        r"^(:{3,})\{exercise\} (.+?)\n:label: (\S+)\n(.*?)^\1$",
-        re.DOTALL | re.MULTILINE,
+        r"^:{6}\{exercise\} (.+?)\n:label: (\S+)\n(.*?)^:{6}$", re.DOTALL | re.MULTILINE
     )
     hint = re.compile(
         r"^:+\{dropdown\} Hint (\d): .+\n((?:(?!:::).*\n)+)", re.MULTILINE
     )
     for cell in cells_of(path):
-        for _, title, label, body in directive.findall(cell["source"]):
+        for title, label, body in directive.findall(cell["source"]):
             question = body.split("{dropdown}")[0]
             yield label, f"{title}\n{question}", hint.findall(body)
 
