@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,75 @@ def test_chapter_anatomy(path):
     assert ":class: tip contract" in text
     assert text.count("{exercise}") >= 3
     assert text.count("{exercise}") == text.count("{solution-start}")
+
+
+def cells_of(path):
+    """The cells of a chapter, each with its source as one string."""
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    return [cell | {"source": "".join(cell["source"])} for cell in cells]
+
+
+def exercises(path):
+    """(label, title and question, [(number, hint), ...]) of every exercise."""
+    directive = re.compile(
+        r"^:{6}\{exercise\} (.+?)\n:label: (\S+)\n(.*?)^:{6}$", re.DOTALL | re.MULTILINE
+    )
+    hint = re.compile(
+        r"^:+\{dropdown\} Hint (\d): .+\n((?:(?!:::).*\n)+)", re.MULTILINE
+    )
+    for cell in cells_of(path):
+        for title, label, body in directive.findall(cell["source"]):
+            question = body.split("{dropdown}")[0]
+            yield label, f"{title}\n{question}", hint.findall(body)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_every_exercise_has_three_hints_and_one_solution(path):
+    """Three hints, and a solution that is folded in Jupyter as it is on the page."""
+    cells = cells_of(path)
+    found = list(exercises(path))
+    assert len(found) == sum(c["source"].count("{exercise}") for c in cells)
+    for label, _, hints in found:
+        assert [number for number, _ in hints] == ["1", "2", "3"], label
+        assert all(len(text.split()) >= 3 for _, text in hints), f"{label}: empty hint"
+        start = [
+            i
+            for i, c in enumerate(cells)
+            if f"{{solution-start}} {label}\n:class: dropdown\n" in c["source"]
+        ]
+        assert len(start) == 1, f"{label}: {len(start)} solutions"
+        end = next(
+            i
+            for i in range(start[0], len(cells))
+            if "solution-end" in cells[i]["source"]
+        )
+        solution = cells[start[0] : end]
+        assert any(c["cell_type"] == "code" for c in solution), f"{label}: no code"
+        for cell in solution:
+            folded = cell["metadata"].get("jupyter", {}).get("source_hidden")
+            assert folded, f"{label}: visible in Jupyter: {cell['source'][:40]}"
+
+
+def test_a_third_of_the_exercises_ask_why_or_what_if():
+    questions = [text for path in CHAPTERS for _, text, _ in exercises(path)]
+    kind = re.compile(r"\b(why|what if)\b", re.IGNORECASE)
+    assert len(questions) >= 40
+    assert sum(bool(kind.search(text)) for text in questions) >= len(questions) / 3
+
+
+def printed_by(path, tag):
+    """What the one code cell of a chapter with this tag prints."""
+    cells = [c for c in cells_of(path) if tag in c["metadata"].get("tags", [])]
+    assert len(cells) == 1, f"{path.stem}: {len(cells)} cells with the tag {tag}"
+    return "".join("".join(output["text"]) for output in cells[0]["outputs"])
+
+
+@pytest.mark.parametrize("k", range(1, 9))
+def test_the_toy_example_is_handed_on(k):
+    """A chapter begins with the numbers that the one before has ended with."""
+    handed_on = printed_by(CHAPTERS[k - 1], "toy-close")
+    taken_up = printed_by(CHAPTERS[k], "toy-open")
+    assert re.search(r"\d", handed_on) and taken_up == handed_on
 
 
 def run_snippet(folder, code, **environment):

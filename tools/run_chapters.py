@@ -40,7 +40,8 @@ def normalise(notebook):
     seen = set()
     for cell in notebook.cells:
         cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEEP}
-        if "solution" in cell.metadata.get("tags", []):
+        code_of_solution = "solution" in cell.metadata.get("tags", [])
+        if code_of_solution or "{solution-start}" in cell.source:
             cell.metadata["jupyter"] = {"source_hidden": True}  # folded in Jupyter
         if cell.get("id") is None or cell.id in seen:
             text = f"{cell.cell_type}{cell.source}{len(seen)}"
