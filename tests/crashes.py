@@ -12,12 +12,17 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
+
+from tqdm import tqdm
 
 import microgpt
 
 STEPS, EVERY = 60, 12
+tqdm.set_lock(threading.RLock())  # else all children share one, and some die with it
+tqdm.monitor_interval = 0
 CONFIG = {"n_embd": 12, "n_head": 3, "n_layer": 2, "block_size": 5, "tile": 2}
 CORPUS = microgpt.load_corpus(Path(__file__).parent.parent / "input.txt")
 
@@ -40,6 +45,7 @@ def forked(task, *arguments) -> int:
     if child:
         return child
     code = 1
+    signal.alarm(300)  # never hang
     try:
         task(*arguments)
         code = 0

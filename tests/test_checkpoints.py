@@ -161,7 +161,7 @@ def test_a_run_stopped_at_any_moment_goes_on(name, trials, root, tmp_path):
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout.splitlines()[-1])
     assert counts["wrong"] == 0, counts
-    assert counts["stopped"] > trials / 2 and counts["begun"] > trials / 4, counts
+    assert min(counts["stopped"], counts["begun"]) > trials / 10, counts
 
 
 @posix
@@ -192,12 +192,14 @@ def test_a_crash_in_the_middle_of_a_write_leaves_a_whole_file(name, call, tmp_pa
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
+    number, after = divmod(call, 2)
+    if name == "fsync":  # of the file and, when it has its name, of the folder
+        number, after = divmod(number, 2)
     run = tiny_run()
+    assert path.exists() == (number + after > 0)
     if path.exists():
         training.restore_run(path, run)
-        assert run.done in (call // 2 - 1, call // 2, (call // 2) // 2)
-    else:
-        assert call <= 1
+        assert run.done == number - 1 + after
     training.save_run(path, run)  # over whatever was left behind
     assert os.listdir(tmp_path) == ["run.safetensors"]
 
@@ -444,7 +446,7 @@ def test_a_header_that_lies_takes_no_memory(kept):
     text = json.dumps({"__metadata__": {"format": training.RUN_FORMAT}, "v": entry})
     header = len(text).to_bytes(8, "little") + text.encode()
     path.write_bytes(header)
-    refused(path, tiny_run(), "header|[Mm]etadata|[Oo]ffset|[Bb]uffer")
+    refused(path, tiny_run(), "not a usable")
     try:
         os.truncate(path, len(header) + 2**40)
     except OSError:
@@ -535,8 +537,9 @@ LINE = "--steps 20000 --samples 3 --save m --losses l.csv"
 
 
 def saved(folder):
-    """The files of a finished run, without the checkpoint; they are removed."""
-    found = [(folder / name).read_bytes() for name in ("m", "l.csv")]
+    """Weights and losses in the files of a finished run, which are then removed."""
+    model, _ = microgpt.load_model(folder / "m")
+    found = model.weights.tobytes(), (folder / "l.csv").read_text()
     for name in ("m", "l.csv"):
         (folder / name).unlink()
     return found
@@ -549,11 +552,13 @@ def test_ctrl_c_and_again(command):
     def default():  # a process in the background may have been told to ignore it
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    line = LINE + " --checkpoint run.safetensors"
+    line = LINE + " --checkpoint run.safetensors --every 500"
     process = command.start(line, preexec_fn=default)
-    while not (command.folder / "run.safetensors").exists():
+    path, seen = command.folder / "run.safetensors", set()
+    while len(seen) < 3:  # the file of the beginning and two later ones
         assert process.poll() is None
-        time.sleep(0.01)
+        seen |= {path.stat().st_mtime_ns} if path.exists() else set()
+        time.sleep(0.001)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 130 and said.count("\n") == 1, said
