@@ -628,3 +628,14 @@ def test_batches_and_threads_from_the_command_line(command):
     one, two = command(line), command(line + " --threads 2")
     assert one == two and one[2] == 0
     assert one[0] != command("--steps 20 --samples 1")[0]
+
+
+def test_a_checkpoint_is_not_overwritten_unasked(tmp_path):
+    path = tmp_path / "run.safetensors"
+    microgpt.train(*fresh(), 14, checkpoint=path)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError) as found:
+        microgpt.train(*fresh(), 14, checkpoint=path)
+    assert found.value.filename == str(path) and path.read_bytes() == before
+    with pytest.raises(ValueError, match="resume"):
+        microgpt.train(*fresh(), 14, resume=True)
