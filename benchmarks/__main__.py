@@ -11,7 +11,17 @@ import sys
 import time
 from pathlib import Path
 
-from . import attention, cold_start, machine, race, races, roofline, sampling, scaling
+from . import (
+    attention,
+    cold_start,
+    length,
+    machine,
+    race,
+    races,
+    roofline,
+    sampling,
+    scaling,
+)
 from .pipes import WorkerError
 
 RESULTS = Path(__file__).parent / "results"
@@ -28,6 +38,7 @@ PARTS = {  # name: how it is measured, how it is told
     "sampling": (lambda plan: sampling.measure(plan.quick), sampling.table),
     "cold_start": (lambda plan: cold_start.measure(plan.quick), cold_start.table),
     "scaling": (lambda plan: scaling.measure(plan.quick, plan.threads), scaling.table),
+    "length": (lambda plan: length.measure(plan.quick), length.table),
     "roofline": (lambda plan: roofline.measure(plan.threads), roofline.table),
 }
 

@@ -91,6 +91,13 @@ def output_file(text: str) -> Path:
     return path
 
 
+# %% chapters/11_command_line.ipynb #90b3e7a5
+def checkpoint_file(text: str) -> Path:
+    """An argparse type: an `output_file`, whose partial one may be there already."""
+    partial = Path(text + ".partial")
+    return Path(text) if partial.is_file() else output_file(text)
+
+
 # %% chapters/11_command_line.ipynb #34a5877c
 # rows: name, type or choices, default, metavar, help
 SHARED = (
@@ -99,7 +106,9 @@ SHARED = (
 )
 TRAIN = (
     ("--input", str, "input.txt", "F", "text file in UTF-8, one document a line"),
-    ("--steps", at_least(1), 1000, "N", "training steps, one document each"),
+    ("--steps", at_least(1), 1000, "N", "training steps"),
+    ("--batch-size", at_least(1), 1, "D", "documents in a step"),
+    ("--threads", at_least(1), 1, "T", "share a step of many documents; same result"),
     ("--lr", positive, 0.01, "LR", "learning rate of the first step; it falls to 0"),
     ("--dtype", ("float64", "float32"), "float64", "D", "float64 or float32"),
     ("--start", ("seed", "asymmetric"), "seed", "START", "seed or asymmetric streams"),
@@ -109,6 +118,9 @@ TRAIN = (
     ("--block-size", at_least(1), 16, "B", "positions that the model can look back on"),
     ("--losses", output_file, None, "CSV", "write the loss of every step here"),
     ("--save", output_file, None, "M", "write the model here, as safetensors"),
+    ("--checkpoint", checkpoint_file, None, "FILE", "keep the unfinished run here"),
+    ("--every", at_least(1), 1000, "N", "steps from one checkpoint to the next"),
+    ("--resume", bool, False, None, "go on from the checkpoint, if there is one"),
     ("--samples", at_least(0), 20, "K", "documents to draw after training"),
 )
 SAMPLE = (
@@ -123,6 +135,9 @@ def add_command(commands, name: str, run, purpose: str, options) -> Parser:
     parser = commands.add_parser(name, help=purpose, description=purpose)
     parser.set_defaults(run=run)
     for option, kind, default, metavar, text in (*options, *SHARED):
+        if kind is bool:
+            parser.add_argument(option, action="store_true", help=text)
+            continue
         text += "" if default in (None, "") else " (default: %(default)s)"
         rule = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
         parser.add_argument(option, **rule, default=default, metavar=metavar, help=text)
@@ -161,14 +176,19 @@ def write_losses(path: Path, losses) -> None:
 
 # %% chapters/11_command_line.ipynb #5c1d7e20
 def check_files(args) -> None:
-    """ValueError if two of the files that `train` reads and writes are the same."""
-    outputs = [path for path in (args.losses, args.save) if path]
+    """ValueError if `train` would lose a file: its data, an output, a checkpoint."""
+    outputs = [path for path in (args.losses, args.save, args.checkpoint) if path]
     used = [Path(args.input), *outputs, *map(beside, outputs)]
     if len({str(path.resolve()).casefold() for path in used}) < len(used):
         raise ValueError(
-            "--input, --losses and --save must be different files, "
+            "--input, --losses, --save and --checkpoint must be different files, "
             "and none may be another's name with .partial"
         )
+    if args.resume and not args.checkpoint:
+        raise ValueError("--resume needs --checkpoint FILE, the file to go on from")
+    if args.checkpoint and args.checkpoint.exists() and not args.resume:
+        reason = "is there already; add --resume or remove it"
+        raise ValueError(f"{args.checkpoint} {reason}")
 
 
 # %% chapters/11_command_line.ipynb #24fdda6d
@@ -181,7 +201,11 @@ def run_train(args) -> None:
     model = GPT(config, corpus.rng, args.dtype)
     found = f"{len(corpus.docs)} documents, vocabulary of {corpus.size}"
     print(f"{found}, {parameter_count(config)} parameters", flush=True)
-    losses = train(model, corpus, args.steps, lr=args.lr)
+    losses = train(
+        model, corpus, args.steps, args.lr, batch_size=args.batch_size,
+        threads=args.threads, checkpoint=args.checkpoint, every=args.every,
+        resume=args.resume,
+    )  # fmt: skip
     if not np.isfinite(model.logits([corpus.bos])).all():
         raise FloatingPointError("the last step overflowed; try a smaller --lr")
     last = losses[-100:]
@@ -252,8 +276,9 @@ def main(argv=None) -> int:
         code = stop.code
     except BrokenPipeError:
         code = 141
-    except KeyboardInterrupt:
-        print("microgpt: stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        kept = f"; {stop}" if str(stop) else ""
+        print(f"microgpt: stopped{kept}", file=sys.stderr)
         code = 130
     except (OSError, ValueError, FloatingPointError, MemoryError) as error:
         code = complain(reason(error))

@@ -352,38 +352,43 @@ def check_arguments(model: GPT, corpus: Corpus, recipe: Recipe) -> None:
 
 
 # %% chapters/08_training.ipynb #8adc9e21
-def check_finite(losses, weights, done: int, lr: float) -> None:
-    """FloatingPointError, naming the step, for a loss or weight that is not finite.
+def check_finite(loss: float, params: dict, step: int, lr: float) -> None:
+    """FloatingPointError if the loss of `step` or one of `params` is not finite.
 
-    losses: those of steps done + 1, done + 2, ...; weights: as they are after them.
+    It names the step, counted from 1, the loss, the parameters and a remedy. params:
+    arrays by name, as they were before the step or after it. Chapter 8.
     """
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if len(bad):
-        found = f"the loss of step {done + bad[0] + 1} is {losses[bad[0]]}"
-    elif not np.isfinite(weights).all():
-        found = f"a weight is not finite after step {done + len(losses)}"
-    else:
+    wrong = [name for name, x in params.items() if not np.isfinite(x).all()]
+    if math.isfinite(loss) and not wrong:
         return
-    raise FloatingPointError(f"{found}; try an lr below {lr}")
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        found = f"not finite: {', '.join(wrong[:3])}{more}"
+    else:
+        largest = max(params, key=lambda name: np.abs(params[name]).max())
+        found = f"all parameters were finite, the largest is in {largest}"
+    raise FloatingPointError(
+        f"the loss of step {step} is {loss}; {found}; try an lr below {lr}"
+    )
 
 
 # %% chapters/08_training.ipynb #26d20841
 CHUNK = 100  # steps handed to the compiled loop at a time, at first
 
 
-def chunks(steps: int):
-    """Ranges (first, last) that make up `steps` steps; the next starts at last.
+def chunks(first: int, steps: int, every: int):
+    """Ends of the chunks of the steps first .. steps - 1; each begins at the last end.
 
     The first has CHUNK steps; each has twice as many as the one before it, while that
-    took less than a twentieth of a second. Chapter 8.
+    took less than a twentieth of a second; all end at multiples of `every`. Chapter 8.
     """
-    first, size = 0, CHUNK
+    size = CHUNK
     while first < steps:
         began = time.perf_counter()
-        yield first, min(first + size, steps)
-        first += size
+        first = min(first + size, steps, (first // every + 1) * every)
+        yield first
         if time.perf_counter() - began < 0.05:
-            size *= 2
+            size = min(2 * size, steps)
 
 
 def usable_threads(recipe: Recipe) -> int:
@@ -395,17 +400,188 @@ def usable_threads(recipe: Recipe) -> int:
     return min(recipe.threads, -(-recipe.batch_size // GROUP), processors)
 
 
+# %% chapters/08_training.ipynb #d7305fe4
+import hashlib
+import json
+import random
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict
+from errno import EEXIST
+from functools import cached_property
+from pathlib import Path
+
+from .model import read_file, usable, write_file
+
+
+# %% chapters/08_training.ipynb #5b18e0c3
+@contextmanager
+def uninterrupted():
+    """Context in which Ctrl-C has to wait until its end. Chapter 8."""
+    before = signal.getsignal(signal.SIGINT)
+    main = threading.current_thread() is threading.main_thread()
+    if not main or before is None:
+        yield
+        return
+    came = []
+    signal.signal(signal.SIGINT, lambda *_: came.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
+# %% chapters/08_training.ipynb #1e87c5d2
+class Run:
+    """A run of training, as far as it is done. Chapter 8, :eq:`training-run`."""
+
+    def __init__(self, model: GPT, corpus: Corpus, recipe: Recipe):
+        self.model, self.corpus, self.recipe = model, corpus, recipe
+        self.state = training_state(model, recipe.batch_size, recipe.threads)
+        self.arrays = {"weights": self.state.weights}
+        self.arrays |= {"m": self.state.m, "v": self.state.v}
+        self.losses, self.done = np.full(recipe.steps, np.nan), 0
+
+    @cached_property
+    def settings(self) -> dict:
+        """What a run must have in common with one that goes on with it, by name."""
+        text = json.dumps([self.corpus.chars, self.corpus.docs])
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        numbers = self.recipe._asdict() | asdict(self.model.config)
+        del numbers["threads"]
+        return numbers | {"dtype": str(self.model.dtype), "documents": digest[:16]}
+
+    def make_steps(self, start: int, stop: int) -> None:
+        """Make the steps start .. stop - 1; none, to compile what they need."""
+        size = self.model.config.block_size
+        count = max(stop - start, 1)
+        documents = pack_documents(self.corpus, start, self.recipe, count, size)
+        losses = self.losses[start:stop]
+        run_steps(self.state, self.recipe, start, documents, losses)
+
+
+# %% chapters/08_training.ipynb #42b9d3f6
+def advance(run: Run, stop: int) -> None:
+    """Make the steps up to `stop`. Chapter 8, :eq:`training-run`.
+
+    Raises FloatingPointError where `check_finite` does; the model is then left as it
+    was before the step with the first loss that is not finite.
+    """
+    before = [x.copy() for x in run.arrays.values()]
+    with uninterrupted():
+        run.make_steps(run.done, stop)
+        bad = np.flatnonzero(~np.isfinite(run.losses[run.done : stop]))
+        if len(bad):
+            for x, old in zip(run.arrays.values(), before, strict=True):
+                x[:] = old
+            stop = run.done + bad[0] + 1
+            run.make_steps(run.done, stop - 1)
+        loss, params = run.losses[stop - 1], run.model.params
+        check_finite(loss, params, stop, run.recipe.lr)
+        run.done = stop
+
+
+# %% chapters/08_training.ipynb #6da1f7c9
+RUN_FORMAT = "flash-microgpt-run-1"
+
+
+def save_run(path, run: Run) -> None:
+    """Write a checkpoint: a file from which `restore_run` goes on. Chapter 8.
+
+    Raises OSError where it cannot be written; the one before it is left as it was.
+    """
+    _, words, gauss_next = run.corpus.rng.getstate()
+    own = {"losses": run.losses[: run.done], "rng": np.array(words, np.uint32)}
+    metadata = {"settings": json.dumps(run.settings, default=int)}
+    metadata["gauss_next"] = json.dumps(gauss_next)
+    write_file(path, RUN_FORMAT, metadata, run.arrays | own)
+
+
+# %% chapters/08_training.ipynb #c51d08f3
+def check_same(found: dict, settings: dict) -> None:
+    """ValueError, naming the first that differs, unless settings agree. Chapter 8."""
+    for name in settings | found:
+        there, here = found.get(name), settings.get(name)
+        if there != here:
+            raise ValueError(f"{name} is {there!r} in it, but {here!r} in this run")
+
+
+def check_tensors(tensors: dict, run: Run) -> None:
+    """ValueError unless these arrays of a checkpoint fit `run`. Chapter 8."""
+    done = min(tensors["losses"].size, run.recipe.steps)
+    expected = {name: (x.dtype, x.shape) for name, x in run.arrays.items()}
+    expected |= {"losses": (np.float64, (done,)), "rng": (np.uint32, (625,))}
+    for name in expected | tensors:
+        x = tensors[name]
+        if (x.dtype, x.shape) != expected[name]:
+            raise ValueError(f"{name} is {x.dtype} {x.shape}")
+    if not np.isfinite(tensors["weights"]).all():
+        raise ValueError("the weights are not all finite")
+
+
+# %% chapters/08_training.ipynb #f8a3b160
+def restore_run(path, run: Run) -> None:
+    """Bring `run` to where it was when the checkpoint at `path` was written.
+
+    Raises OSError for a file that cannot be read, ValueError for one that is damaged
+    or belongs to another run; `run` is then unchanged. Chapter 8, :eq:`training-run`.
+    """
+    with usable(path, "checkpoint of this run"):
+        metadata, tensors = read_file(path, RUN_FORMAT)
+        check_same(json.loads(metadata["settings"]), run.settings)
+        check_tensors(tensors, run)
+        words = tuple(tensors["rng"].tolist())
+        second = json.loads(metadata["gauss_next"])
+        generator = random.Random()  # refuses what is no state
+        generator.setstate((3, words, None if second is None else float(second)))
+    run.corpus.rng.setstate(generator.getstate())
+    for name, x in run.arrays.items():
+        x[:] = tensors[name]
+    run.done = len(tensors["losses"])
+    run.losses[: run.done] = tensors["losses"]
+
+
 # %% chapters/08_training.ipynb #de6fb407
-def run_chunks(model: GPT, corpus: Corpus, recipe: Recipe, losses, bar) -> None:
-    """The steps of a run, chunk by chunk; losses: filled; bar: moved on. Chapter 8."""
-    state = training_state(model, recipe.batch_size, recipe.threads)
-    for done, stop in chunks(recipe.steps):
-        part, block_size = losses[done:stop], model.config.block_size
-        documents = pack_documents(corpus, done, recipe, len(part), block_size)
-        run_steps(state, recipe, done, documents, part)
-        check_finite(part, model.weights, done, recipe.lr)
-        bar.set_postfix(loss=f"{part.mean():.4f}", refresh=False)
-        bar.update(len(part))
+def begin(run: Run, path, resume: bool) -> None:
+    """Restore `run` from the checkpoint at `path`, or write its first one there.
+
+    Raises FileExistsError for a file that must not be lost, and what `save_run` and
+    `restore_run` raise. Chapter 8.
+    """
+    path = Path(path)
+    if not path.exists():
+        save_run(path, run)
+    elif resume:
+        restore_run(path, run)
+    else:
+        found = "is there already; resume the run or remove the file"
+        raise FileExistsError(EEXIST, found, str(path))
+
+
+def run_chunks(run: Run, bar, path=None, every: int = 1000) -> None:
+    """The steps that are left, chunk by chunk; bar: moved on; path: of checkpoints.
+
+    Ctrl-C keeps what is done in a last checkpoint. Chapter 8.
+    """
+    steps = run.recipe.steps
+    try:
+        run.make_steps(run.done, run.done)  # compile, while Ctrl-C still acts at once
+        for stop in chunks(run.done, steps, every if path else steps):
+            part = run.losses[run.done : stop]
+            advance(run, stop)
+            if path and (stop % every == 0 or stop == steps):
+                save_run(path, run)
+            bar.set_postfix(loss=f"{part.mean():.4f}", refresh=False)
+            bar.update(len(part))
+    except KeyboardInterrupt:
+        if not path:
+            raise
+        with uninterrupted():
+            save_run(path, run)
+        raise KeyboardInterrupt(f"{path} holds {run.done} of {steps} steps") from None
 
 
 # %% chapters/08_training.ipynb #7b18e4ca
@@ -413,6 +589,7 @@ def train(
     model: GPT, corpus: Corpus, steps: int = 1000, lr: float = 0.01,
     beta1: float = 0.85, beta2: float = 0.99, eps: float = 1e-8,
     batch_size: int = 1, threads: int = 1,
+    checkpoint=None, every: int = 1000, resume: bool = False,
 ) -> np.ndarray:  # fmt: skip
     """Train `model` in place, `batch_size` documents of `corpus` a step, in turn.
 
@@ -420,16 +597,27 @@ def train(
     The documents are shared out among the threads, no more than there are processors;
     the result is the same to the bit for any number of them. A progress bar goes to
     standard error, unless TQDM_DISABLE=1 was set before Python started. Ctrl-C leaves
-    the model as it was after the last whole chunk of steps. Raises ValueError, naming
-    an argument that does not fit, and FloatingPointError, naming the step and a
-    remedy, when the loss is no longer finite. Chapter 8, :eq:`training-batch` and
-    :eq:`training-adam`.
+    the model as it was after the last whole chunk of steps.
+
+    checkpoint: a file that the run is kept in, from before its first step on, after
+    each multiple of `every` steps, at its end and at Ctrl-C. With resume=True a run
+    goes on where the file says; model and corpus must be as they were at its start, but
+    for the weights, and bit for bit the result is that of a run never interrupted.
+
+    Raises ValueError, naming an argument that does not fit or what is wrong with the
+    checkpoint, OSError where it cannot be written or must not be overwritten, and
+    FloatingPointError, naming step, parameter and a remedy, for what is not finite.
+    Chapter 8, :eq:`training-batch`, :eq:`training-adam` and :eq:`training-run`.
     """
     numbers = float(lr), float(beta1), float(beta2), float(eps)
     recipe = Recipe(steps, *numbers, batch_size, threads)
     check_arguments(model, corpus, recipe)
-    losses = np.zeros(steps)
-    with tqdm(total=steps, unit="step", desc="training") as bar:
-        recipe = recipe._replace(threads=usable_threads(recipe))
-        run_chunks(model, corpus, recipe, losses, bar)
-    return losses
+    check_size("every", every)
+    if resume and not checkpoint:
+        raise ValueError("resume is True, but there is no checkpoint to resume from")
+    run = Run(model, corpus, recipe._replace(threads=usable_threads(recipe)))
+    if checkpoint:
+        begin(run, checkpoint, resume)
+    with tqdm(total=steps, initial=run.done, unit="step", desc="training") as bar:
+        run_chunks(run, bar, checkpoint, every)
+    return run.losses
