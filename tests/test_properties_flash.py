@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pytest
 from bounds import DTYPES, MILD, check, draws, long, same_bits, sizes
 from hypothesis import given
 from hypothesis import strategies as st

@@ -108,11 +108,16 @@ def changed(node):
         yield ast.Name(NAMES[node.id], ast.Load())
     elif kind is ast.Attribute and node.attr in ("rint", "sqrt"):
         yield ast.Attribute(node.value, NAMES[node.attr], ast.Load())
-    elif kind is ast.Tuple and 1 < len(node.elts) < 4:
+    elif kind is ast.Tuple and 1 < len(node.elts) < 4 and is_value(node):
         first, second, *rest = node.elts
-        yield ast.Tuple([second, first, *rest], node.ctx)
+        yield ast.Tuple([second, first, *rest], ast.Load())
     elif kind is ast.Call and getattr(node.func, "id", "") == "range":
         yield from changed_range(node)
+
+
+def is_value(node) -> bool:
+    """Whether an expression is read, not assigned to."""
+    return isinstance(node.ctx, ast.Load)
 
 
 def changed_constant(value):
