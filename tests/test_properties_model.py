@@ -2,7 +2,9 @@
 
 import math
 import random
+import threading
 
+import numba
 import numpy as np
 import pytest
 import reference
@@ -124,11 +126,11 @@ def tiny(dtype="float64", start="seed", tile=2, n_layer=2):
 @pytest.mark.equation("model-forward", "model-backward")
 def test_a_model_and_its_gradients(tile):
     """Against an independent model and its complex steps; set, not added to."""
-    gpt, tokens = tiny(tile=tile), TOKENS[:6]
-    expected = reference.logits(gpt.params, 2, 2, tokens)
+    gpt, tokens = tiny(tile=tile, n_layer=3), TOKENS[:6]
+    expected = reference.logits(gpt.params, 2, 3, tokens)
     np.testing.assert_allclose(gpt.logits(tokens).T, expected, rtol=1e-11)
-    loss = reference.loss(gpt.params, 2, 2, tokens)
-    gradients = reference.complex_step_gradients(gpt.params, 2, 2, tokens)
+    loss = reference.loss(gpt.params, 2, 3, tokens)
+    gradients = reference.complex_step_gradients(gpt.params, 2, 3, tokens)
     top = 1e-11 * max(abs(g).max() for g in gradients.values())
     for _ in range(2):
         assert gpt.loss(tokens) == pytest.approx(loss, rel=1e-12)
@@ -240,6 +242,28 @@ def test_training_is_adam_on_the_mean_of_the_documents(batch_size):
         mean, root = m / (1 - 0.85 ** (step + 1)), np.sqrt(v / (1 - 0.99 ** (step + 1)))
         plain.weights -= 0.01 * (1 - step / steps) * mean / (root + 1e-8)
     np.testing.assert_allclose(gpt.weights, plain.weights, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="waits in Python")
+def test_threads_in_python_change_no_bit(monkeypatch):
+    """As test_threads_change_no_bit_of_training, with a barrier of Python's own."""
+    results, corpus = [], small_corpus(40)
+    for threads in (1, 2, 3):
+        waits, barrier = [], threading.Barrier(threads, timeout=60)
+
+        def wait(arrived, count, waits=waits, barrier=barrier):
+            waits.append(count)
+            barrier.wait()
+
+        monkeypatch.setattr(training, "wait_for_all", wait)
+        gpt, losses = tiny(n_layer=1), np.zeros(2)
+        recipe = training.Recipe(2, 0.01, 0.85, 0.99, 1e-8, 18, threads)
+        state = training.training_state(gpt, 18, threads)
+        packed = training.pack_documents(corpus, 0, recipe, 2, 6)
+        training.run_steps(state, recipe, 0, packed, losses)
+        results.append((losses.tobytes(), gpt.weights.tobytes()))
+        assert waits == [threads] * (2 * 2 * threads)  # twice in each of two steps
+    assert results[0] == results[1] == results[2]
 
 
 def test_every_thread_updates_its_share():
