@@ -14,7 +14,7 @@ CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
 export OPENBLAS_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book html pdf test test-other-cpu test-uncompiled test-versions bench train lab export run lock licences lint clean
+.PHONY: help setup book html pdf test test-other-cpu test-uncompiled test-versions mutation bench train lab export run lock licences lint clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -56,6 +56,9 @@ test-versions: $(READY) ## the package with the lowest versions it admits; RESOL
 	$(BIN)/uv pip install --quiet --python $(VERSIONS) --resolution $(RESOLUTION) -e ".[test]"
 	$(BIN)/uv pip list --python $(VERSIONS)
 	$(VERSIONS)/bin/python -m pytest $(PACKAGE_TESTS)
+
+mutation: $(READY) ## change the kernels in one place at a time: a test must notice; MODULES="matrix flash" for some
+	$(BIN)/python tools/mutate.py $(MODULES)
 
 bench: $(BENCH)/ready ## time the book against NumPy, PyTorch and JAX; QUICK=1 for a short run
 	$(BENCH)/bin/python -m benchmarks $(if $(QUICK),--quick)

@@ -271,11 +271,13 @@ def flash_key_tile(u, n, i0, j0, n_keys, causal, w):
 def start_query_tile(q, h0, u, i0, n, w):
     """Load query tile u, of n queries from column i0 of q on, and forget all keys.
 
-    Chapter 6, :eq:`flash-lanes`.
+    The maximum starts at the lowest finite number, so that -inf - m is -inf and not nan
+    where every score of the first tiles is -inf, from a key with inf in it. Chapter 6,
+    :eq:`flash-lanes`.
     """
     load_rows(q, h0, i0, n, q.dtype.type(1 / math.sqrt(w.k.shape[0])), item(w.q_t, u))
     fill_stack(item(w.dq_t, u), 0.0)
-    fill(item(w.m, u), -np.inf)
+    fill(item(w.m, u), np.finfo(q.dtype).min)
     fill(item(w.l, u), 0.0)
 
 

@@ -5,6 +5,8 @@
 # %% chapters/03_rmsnorm.ipynb #a4a066e5
 import math
 
+import numpy as np
+
 from .matrix import dot, kernel
 
 # %% chapters/03_rmsnorm.ipynb #90326f46
@@ -12,6 +14,20 @@ EPS = 1e-5  # added to the mean square, so that a column of zeros stays finite
 
 
 # %% chapters/03_rmsnorm.ipynb #070f0ccf
+@kernel
+def inverse_size(x):
+    """1 / sqrt(mean(x^2)) of a vector whose squares overflow; EPS is nothing beside it.
+
+    Divided by its largest number first. Chapter 3, :eq:`rmsnorm-scale`.
+    """
+    top = total = x.dtype.type(0)
+    for c in range(x.shape[0]):
+        top = max(top, abs(x[c]))
+    for c in range(x.shape[0]):
+        total += (x[c] / top) * (x[c] / top)
+    return 1 / (top * math.sqrt(total / x.dtype.type(x.shape[0])))
+
+
 @kernel
 def rmsnorm(x, y, r):
     """y = x r with r = 1 / sqrt(mean(x^2) + EPS), column by column, no gain.
@@ -21,7 +37,11 @@ def rmsnorm(x, y, r):
     """
     C = x.dtype.type(x.shape[0])
     for t in range(x.shape[1]):
-        r[t] = 1 / math.sqrt(dot(x.T[t], x.T[t]) / C + x.dtype.type(EPS))
+        mean = dot(x.T[t], x.T[t]) / C
+        if mean < np.inf:
+            r[t] = 1 / math.sqrt(mean + x.dtype.type(EPS))
+        else:
+            r[t] = inverse_size(x.T[t])
         for c in range(x.shape[0]):
             y[c, t] = x[c, t] * r[t]
 

@@ -1,10 +1,11 @@
 """Fixtures that several test modules share."""
 
+import os
 import random
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 import microgpt
 
@@ -12,7 +13,11 @@ ROOT = Path(__file__).parent.parent
 
 # the same examples on every run and machine, and no folder of old ones
 settings.register_profile("book", derandomize=True, deadline=None, database=None)
-settings.load_profile("book")
+# for tools/mutate.py: a mutant is to be found, not to be understood
+settings.register_profile(
+    "mutation", settings.get_profile("book"), max_examples=12, phases=[Phase.generate]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "book"))
 
 
 @pytest.fixture(scope="session")
