@@ -544,13 +544,18 @@ def restore_run(path, run: Run) -> None:
     run.losses[: run.done] = tensors["losses"]
 
 
-# %% chapters/08_training.ipynb #de6fb407
-def begin(run: Run, path, resume: bool) -> None:
+# %% chapters/08_training.ipynb #f6a27d93
+def begin(run: Run, path, every: int, resume: bool) -> None:
     """Restore `run` from the checkpoint at `path`, or write its first one there.
 
-    Raises FileExistsError for a file that must not be lost, and what `save_run` and
-    `restore_run` raise. Chapter 8.
+    Raises ValueError for arguments that make no sense, FileExistsError for a file that
+    must not be lost, and what `save_run` and `restore_run` raise. Chapter 8.
     """
+    check_size("every", every)
+    if not path:
+        if resume:
+            raise ValueError("resume is True, but there is no checkpoint")
+        return
     path = Path(path)
     if not path.exists():
         save_run(path, run)
@@ -561,6 +566,7 @@ def begin(run: Run, path, resume: bool) -> None:
         raise FileExistsError(EEXIST, found, str(path))
 
 
+# %% chapters/08_training.ipynb #de6fb407
 def run_chunks(run: Run, bar, path=None, every: int = 1000) -> None:
     """The steps that are left, chunk by chunk; bar: moved on; path: of checkpoints.
 
@@ -593,31 +599,22 @@ def train(
 ) -> np.ndarray:  # fmt: skip
     """Train `model` in place, `batch_size` documents of `corpus` a step, in turn.
 
-    Returns the losses in nats, shape (steps,): means of the documents' mean losses.
-    The documents are shared out among the threads, no more than there are processors;
-    the result is the same to the bit for any number of them. A progress bar goes to
-    standard error, unless TQDM_DISABLE=1 was set before Python started. Ctrl-C leaves
-    the model as it was after the last whole chunk of steps.
-
-    checkpoint: a file that the run is kept in, from before its first step on, after
-    each multiple of `every` steps, at its end and at Ctrl-C. With resume=True a run
-    goes on where the file says; model and corpus must be as they were at its start, but
-    for the weights, and bit for bit the result is that of a run never interrupted.
-
-    Raises ValueError, naming an argument that does not fit or what is wrong with the
-    checkpoint, OSError where it cannot be written or must not be overwritten, and
-    FloatingPointError, naming step, parameter and a remedy, for what is not finite.
-    Chapter 8, :eq:`training-batch`, :eq:`training-adam` and :eq:`training-run`.
+    Returns the losses in nats, shape (steps,): means of the documents' mean losses, the
+    same to the bit for any number of threads. A progress bar goes to standard error,
+    unless TQDM_DISABLE=1 was set before Python started. The run is kept in the file
+    `checkpoint` at its start, each multiple of `every` steps, its end and Ctrl-C, which
+    leaves the model as after the last whole chunk of steps. With resume=True it goes on
+    where the file says, if there is one; model and corpus must be those of the start,
+    but for the weights. Bit for bit, the result is that of a run never stopped. Raises
+    ValueError, naming an argument or what is wrong with the checkpoint, OSError where
+    it cannot be written or would be lost, FloatingPointError, naming step, parameter
+    and remedy. Ch. 8, :eq:`training-batch`, :eq:`training-adam`, :eq:`training-run`.
     """
     numbers = float(lr), float(beta1), float(beta2), float(eps)
     recipe = Recipe(steps, *numbers, batch_size, threads)
     check_arguments(model, corpus, recipe)
-    check_size("every", every)
-    if resume and not checkpoint:
-        raise ValueError("resume is True, but there is no checkpoint to resume from")
     run = Run(model, corpus, recipe._replace(threads=usable_threads(recipe)))
-    if checkpoint:
-        begin(run, checkpoint, resume)
+    begin(run, checkpoint, every, resume)
     with tqdm(total=steps, initial=run.done, unit="step", desc="training") as bar:
         run_chunks(run, bar, checkpoint, every)
     return run.losses
