@@ -213,6 +213,19 @@ def test_one_bad_number_reaches_what_depends_on_it(dtype, seed, tile, causal):
             assert np.isfinite(o).all() == (sign < 0 and not alone)
 
 
+@pytest.mark.parametrize("tile", [1, 2, 16])
+def test_a_query_without_a_finite_score_has_no_answer(tile):
+    """Query 0 sees key 0 only, whose score is -inf; the others have more to see."""
+    x = Draw("float64", "normal", 1)
+    q, k, v = abs(x(4, 9)), x(4, 9), x(4, 9)
+    k[0, 0] = -np.inf
+    with np.errstate(**QUIET):
+        o = microgpt.flash_attention(q, k, v, 2, tile)[0]
+        naive = microgpt.naive_attention(q, k, v, 2)[0]
+    assert np.isnan(o[:2, 0]).all() and np.isfinite(o).sum() == o.size - 2
+    np.testing.assert_allclose(o, naive, rtol=1e-12)
+
+
 LAYOUTS = {
     "float16": lambda x: x.astype("float16"),
     "integers": lambda x: x.astype("int64"),
