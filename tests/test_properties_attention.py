@@ -133,7 +133,7 @@ def test_later_queries_and_a_used_workspace(d, n_head, N, M, tile, causal):
     exact, p, _ = exact_attention(q, k, v, n_head, causal)
     expected = exact_gradients(do, q, k, v, p, n_head)
     q, do = (np.asfortranarray(y[:, M - N :]) for y in (q, do))
-    for held, threads in ((N, 1), (min(N, 4 * tile), 2)):
+    for held, threads in ((N, 1), (min(N, 4 * tile), 2), (min(N, tile), 1)):
         o, dq, dk, dv = (np.full_like(y, np.nan) for y in (q, q, k, v))
         m, l = (np.full((n_head, N), np.nan, order="F") for _ in range(2))
         for first in range(0, n_head, -(-n_head // threads)):

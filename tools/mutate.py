@@ -217,7 +217,7 @@ def variants(body, i):
     for node, field, index in places(statement):
         values = getattr(node, field)
         old = values if index is None else values[index]
-        unordered = isinstance(node, ast.Compare | ast.comprehension)
+        unordered = isinstance(node, ast.Compare | ast.comprehension | ast.For)
         if unordered and isinstance(old, ast.Tuple):
             continue  # what something is in, or goes through, in any order
         for new in changed(old):
