@@ -133,7 +133,7 @@ def test_later_queries_and_a_used_workspace(d, n_head, N, M, tile, causal):
     exact, p, _ = exact_attention(q, k, v, n_head, causal)
     expected = exact_gradients(do, q, k, v, p, n_head)
     q, do = (np.asfortranarray(y[:, M - N :]) for y in (q, do))
-    for held, threads in ((N, 1), (min(N, 4 * tile), 2)):
+    for held, threads in ((N, 1), (min(N, 4 * tile), 2), (min(N, tile), 1)):
         o, dq, dk, dv = (np.full_like(y, np.nan) for y in (q, q, k, v))
         m, l = (np.full((n_head, N), np.nan, order="F") for _ in range(2))
         for first in range(0, n_head, -(-n_head // threads)):
@@ -211,6 +211,19 @@ def test_one_bad_number_reaches_what_depends_on_it(dtype, seed, tile, causal):
             np.testing.assert_allclose(o, naive, rtol=1e-3, atol=1e-4)
             alone = causal and at == 0  # the first query sees no other key
             assert np.isfinite(o).all() == (sign < 0 and not alone)
+
+
+@pytest.mark.parametrize("tile", [1, 2, 16])
+def test_a_query_without_a_finite_score_has_no_answer(tile):
+    """Query 0 sees key 0 only, whose score is -inf; the others have more to see."""
+    x = Draw("float64", "normal", 1)
+    q, k, v = abs(x(4, 9)), x(4, 9), x(4, 9)
+    k[0, 0] = -np.inf
+    with np.errstate(**QUIET):
+        o = microgpt.flash_attention(q, k, v, 2, tile)[0]
+        naive = microgpt.naive_attention(q, k, v, 2)[0]
+    assert np.isnan(o[:2, 0]).all() and np.isfinite(o).sum() == o.size - 2
+    np.testing.assert_allclose(o, naive, rtol=1e-12)
 
 
 LAYOUTS = {

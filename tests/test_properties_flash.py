@@ -165,6 +165,13 @@ def test_shapes_of_the_workspace(d, tile, n_head, n):
     assert all(y.dtype == "float32" and not y.any() for y in w)
 
 
+@pytest.mark.parametrize(
+    ("tile", "n_head", "G"), [(16, 16, 16), (16, 17, 1), (32, 4, 4)]
+)
+def test_a_group_may_fill_its_4096_scores(tile, n_head, G):
+    assert flash.flash_shapes(3, tile, n_head, tile).s[2] == G
+
+
 def test_the_heads_are_shared_out():
     for n_head in (1, 3, 8):
         for threads in (1, 2, 3, 20):

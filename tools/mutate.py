@@ -217,8 +217,9 @@ def variants(body, i):
     for node, field, index in places(statement):
         values = getattr(node, field)
         old = values if index is None else values[index]
-        if isinstance(node, ast.Compare) and isinstance(old, ast.Tuple):
-            continue  # the order of what something is in does not matter
+        unordered = isinstance(node, ast.Compare | ast.comprehension | ast.For)
+        if unordered and isinstance(old, ast.Tuple):
+            continue  # what something is in, or goes through, in any order
         for new in changed(old):
             replace(node, field, index, new)
             yield statement
