@@ -11,7 +11,17 @@ import sys
 import time
 from pathlib import Path
 
-from . import attention, cold_start, machine, race, races, roofline, sampling, scaling
+from . import (
+    attention,
+    cold_start,
+    ideas,
+    machine,
+    race,
+    races,
+    roofline,
+    sampling,
+    scaling,
+)
 from .pipes import WorkerError
 
 RESULTS = Path(__file__).parent / "results"
@@ -25,6 +35,8 @@ PARTS = {  # name: how it is measured, how it is told
         lambda plan: attention.measure(plan.quick, plan.threads),
         attention.table,
     ),
+    "avx2": (lambda plan: attention.measure_avx2(plan.quick), attention.table_avx2),
+    "ideas": (lambda plan: ideas.measure(plan.quick), ideas.table),
     "sampling": (lambda plan: sampling.measure(plan.quick), sampling.table),
     "cold_start": (lambda plan: cold_start.measure(plan.quick), cold_start.table),
     "scaling": (lambda plan: scaling.measure(plan.quick, plan.threads), scaling.table),

@@ -1,0 +1,231 @@
+"""Where a training step spends its time, by a count and by a clock.
+
+What the kernels do is counted (`counting`); each is then timed alone, in a compiled
+loop, on arrays whose sizes the compiler knows as it knows them in the step. A kernel
+cannot be faster than the unit of the machine that it keeps busiest: the arithmetic, the
+divider, or the way to its data. What lies between the three columns is what holds it.
+"""
+
+import dataclasses
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+import microgpt
+from microgpt import matrix, training
+
+from .pipes import ROOT, WorkerError
+from .problem import Problem, Setting
+
+POSITIONS = 7  # of the document: the mean of the names, and no other size of the model
+LOOP = """
+def loop(r, T, times):
+    total = 0.0
+    for _ in range(times):
+        {call}
+        barrier()
+    return total
+"""
+
+
+@intrinsic
+def barrier(context):
+    """Nothing, of which the compiler must think that it changes all memory."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.FunctionType(ir.VoidType(), [])
+        builder.call(ir.InlineAsm(kind, "", "~{memory}", side_effect=True), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+def count_calls(setting: dict, document: int) -> tuple[list[dict], dict]:
+    """What `counting` finds, in an uncompiled process: calls, and their arrays."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.counting"]
+        command += [folder, json.dumps(setting), str(document)]
+        plain = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+        done = subprocess.run(command, env=plain, cwd=ROOT, capture_output=True)
+        if done.returncode:
+            raise WorkerError(done.stderr.decode().strip().splitlines()[-1])
+        calls = json.loads((Path(folder) / "calls.json").read_text("utf-8"))
+        return calls, dict(np.load(Path(folder) / "arrays.npz"))
+
+
+class Replay:
+    """A recorded call as a compiled loop; the arrays are fields of one record."""
+
+    def __init__(self, call: dict, arrays: dict, room: int):
+        self.names, self.fields, self.values = {}, [], []
+        self.arrays, self.room = arrays, room
+        module = importlib.import_module(call["module"])
+        self.names |= {"kernel": getattr(module, call["kernel"]), "barrier": barrier}
+        self.names |= {"part": matrix.part}
+        arguments = ", ".join(self.expression(x) for x in call["arguments"])
+        done = "total += " if call["returns"] else ""
+        exec(LOOP.format(call=f"{done}kernel({arguments})"), self.names)
+        own = {"error_model": "numpy", "_nrt": False}
+        self.loop = numba.njit(**own)(self.names["loop"])
+        self.record = np.zeros(1, np.dtype((np.record, self.fields)))[0]
+        for (name, *_), x in zip(self.fields, self.values, strict=True):
+            self.record[name][: len(x)] = x
+
+    def expression(self, x: dict) -> str:
+        """An argument as source text."""
+        if "tuple" in x:
+            module, _, name = x["tuple"].rpartition(".")
+            self.names[name] = getattr(importlib.import_module(module), name)
+            return f"{name}({', '.join(self.expression(y) for y in x['members'])})"
+        if "scalar" in x:
+            name = f"scalar{len(self.names)}"
+            number = np.float32 if x["float32"] else lambda scalar: scalar
+            self.names[name] = number(x["scalar"])
+            return name
+        value = self.arrays[x["array"]]
+        value = value if x["turned"] else value.T  # axes in reverse, order "C"
+        long = value.shape[0] == POSITIONS
+        shape = (self.room if long else value.shape[0], *value.shape[1:])
+        name = f"field{len(self.fields)}"
+        self.fields.append((name, value.dtype, shape))
+        self.values.append(value)
+        text = f"r.{name}.T"
+        text = f"part({text}, None, 0, T)" if long else text
+        return text + ".T" if x["turned"] else text
+
+    def seconds(self, rounds: int = 5, least: float = 1e-3) -> float:
+        """Seconds of a call, in the best of several rounds; compiles at first."""
+        self.run(1)
+        times = 16
+        while self.run(times) < least:
+            times *= 2
+        return min(self.run(times) for _ in range(rounds)) / times
+
+    def run(self, times: int) -> float:
+        """Seconds of so many calls."""
+        began = time.perf_counter()
+        self.loop(self.record, POSITIONS, times)
+        return time.perf_counter() - began
+
+
+def shape_of(call: dict, arrays: dict) -> str:
+    """Kernel and arguments, as a key: calls of equal keys take equal times."""
+
+    def key(x):
+        if "array" in x:
+            array = arrays[x["array"]]
+            return (*array.shape, str(array.dtype), x["turned"])
+        return tuple(map(key, x["members"])) if "tuple" in x else ()
+
+    return repr((call["kernel"], *map(key, call["arguments"])))
+
+
+def bytes_of(x: dict) -> int:
+    """Bytes of the arrays of an argument."""
+    return sum(map(bytes_of, x["members"])) if "tuple" in x else x.get("bytes", 0)
+
+
+def bound(counts: dict, size: int, limits: dict) -> float:
+    """Seconds of the unit that is busiest, if nothing ever waited."""
+    arithmetic = (counts.get("flop", 0) + counts.get("compare", 0)) / 1e9
+    level = "L1" if size <= limits["caches"].get("L1", 0) else "L2"
+    divider = sum(
+        counts.get(kind, 0) / 1e9 / limits["giga"][kind] for kind in ("truediv", "sqrt")
+    )
+    return max(
+        arithmetic / limits["strict_gflops"],
+        divider,
+        size / 1e9 / limits["gbytes"].get(level, limits["gbytes"]["memory"]),
+    )
+
+
+def kernels(calls: list[dict], arrays: dict, room: int, limits: dict) -> list[dict]:
+    """A row for each kernel: calls, counts, bytes, and its three times."""
+    rows, known = {}, {}
+    for call in calls:
+        key = shape_of(call, arrays)
+        if key not in known:
+            known[key] = Replay(call, arrays, room).seconds()
+        size = sum(bytes_of(x) for x in call["arguments"])
+        row = rows.setdefault(call["kernel"], dict.fromkeys(COLUMNS, 0))
+        for kind in COUNTS:
+            row[kind] += call["counts"].get(kind, 0)
+        row["calls"] += 1
+        row["bytes"] += size
+        row["bound"] += bound(call["counts"], size, limits)
+        row["alone"] += known[key]
+    return [{"kernel": name} | row for name, row in rows.items()]
+
+
+COUNTS = ("flop", "compare", "truediv", "sqrt", "exp", "log")
+COLUMNS = (*COUNTS, "calls", "bytes", "bound", "alone")
+
+
+def whole(problem: Problem, document: int, steps: int = 2000) -> dict:
+    """Seconds of a step on this document alone: as called, compiled part, packing."""
+    corpus, model = problem.corpus, problem.model("float32")
+    corpus = dataclasses.replace(corpus, docs=[corpus.docs[document]])
+    for name, x in problem.weights.items():
+        model.params[name][...] = x
+    recipe = training.Recipe(steps, 1e-6, 0.85, 0.99, 1e-8, 1, 1)
+    state, losses = training.training_state(model), np.zeros(steps)
+
+    def pack():
+        return training.pack_documents(corpus, 0, recipe, steps, 16)
+
+    documents = pack()
+    actions = {
+        "called": lambda: microgpt.train(model, corpus, steps, lr=1e-6),
+        "compiled": lambda: training.run_steps(state, recipe, 0, documents, losses),
+        "packing": pack,
+    }
+    return {name: best(action) / steps for name, action in actions.items()}
+
+
+def best(action, rounds: int = 9) -> float:
+    """Seconds of the shortest of several calls, after one that may compile."""
+    times = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def measure(limits: dict) -> dict:
+    """The step on the first name of POSITIONS - 1 letters: whole, and by kernels."""
+    problem = Problem(Setting())
+    lengths = [len(ids) - 1 for ids in problem.tokens(0, 200)]
+    document = lengths.index(POSITIONS)
+    calls, arrays = count_calls({}, document)
+    rows = kernels(calls, arrays, problem.setting.block_size, limits)
+    rows.sort(key=lambda row: -row["alone"])
+    return {"positions": POSITIONS, "rows": rows, "step": whole(problem, document)}
+
+
+def table(result: dict) -> str:
+    """The results as lines of text."""
+    lines = [
+        "One step, kernel by kernel: calls, operations, divisions and roots, exps,"
+    ]
+    lines.append("bytes; microseconds at the machine's limit, alone")
+    for r in result["rows"]:
+        counts = f"{r['calls']:3} {r['flop']:8.0f} {r['truediv'] + r['sqrt']:6.0f}"
+        counts += f" {r['exp']:5.0f} {r['bytes']:8}"
+        times = f"{1e6 * r['bound']:8.3f} {1e6 * r['alone']:8.3f}"
+        lines.append(f"  {r['kernel']:22} {counts} {times}")
+    sums = (1e6 * sum(r[key] for r in result["rows"]) for key in ("bound", "alone"))
+    lines.append("  sum {:.3f} {:.3f}".format(*sums))
+    parts = (f"{name} {1e6 * x:.3f}" for name, x in result["step"].items())
+    return "\n".join([*lines, "  whole step: " + ", ".join(parts)])
