@@ -140,13 +140,14 @@ def bound(counts: dict, size: int, limits: dict) -> float:
     """Seconds of the unit that is busiest, if nothing ever waited."""
     arithmetic = (counts.get("flop", 0) + counts.get("compare", 0)) / 1e9
     level = "L1" if size <= limits["caches"].get("L1", 0) else "L2"
+    bandwidth = limits["gbytes"].get(level) or limits["gbytes"]["memory"]
     divider = sum(
         counts.get(kind, 0) / 1e9 / limits["giga"][kind] for kind in ("truediv", "sqrt")
     )
     return max(
         arithmetic / limits["strict_gflops"],
         divider,
-        size / 1e9 / limits["gbytes"].get(level, limits["gbytes"]["memory"]),
+        size / 1e9 / bandwidth,
     )
 
 
@@ -178,7 +179,9 @@ def whole(problem: Problem, document: int, steps: int = 2000) -> dict:
     corpus = dataclasses.replace(corpus, docs=[corpus.docs[document]])
     for name, x in problem.weights.items():
         model.params[name][...] = x
-    recipe = training.Recipe(steps, 1e-6, 0.85, 0.99, 1e-8, 1, 1)
+    recipe = training.Recipe(
+        steps=steps, lr=1e-6, beta1=0.85, beta2=0.99, eps=1e-8, batch_size=1, threads=1
+    )
     state, losses = training.training_state(model), np.zeros(steps)
 
     def pack():

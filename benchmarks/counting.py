@@ -115,7 +115,7 @@ def record_kernels() -> Recorder:
     numba.njit = plain
     for module in (microgpt.matrix, microgpt.flash):
         count_function(module, "exp_float32", "exp")
-    for name in ("sqrt", "log"):
+    for name in ("sqrt", "log", "exp"):
         count_function(math, name, name)
     return recorder
 
@@ -137,14 +137,14 @@ def record_step(setting: dict, document: int) -> Recorder:
         flat = np.zeros(module.count(shapes), "float32").view(Counting)
         return flat, module.views(flat, shapes)
 
-    shapes = module.parameter_shapes(model.config)
-    (weights, p), (gradient, g), (m, _), (v, _) = (counting(shapes) for _ in range(4))
+    c = model.config
+    own = module.parameter_shapes(c)
+    (weights, p), (gradient, g), (m, _), (v, _) = (counting(own) for _ in range(4))
     weights[:] = model.weights
-    _, a = counting(module.activation_shapes(model.config))
-    _, w = counting(module.workspace_shapes(model.config))
-    ids = problem.tokens(document, 1)[0]
-    ends = np.array([len(ids) - 1])
-    module.loss_and_gradients(p, g, gradient, a, w, ids[:-1], ids[1:], ends, 1)
+    model.parameters, model.gradients, model.gradient = p, g, gradient
+    _, model.activations = counting(module.activation_shapes(c))
+    _, model.workspace = counting(module.workspace_shapes(c))
+    model.loss_and_grads(problem.tokens(document, 1)[0])
     adam(weights, gradient, m, v, 1, 0.01, 0.85, 0.99, 1e-8)
     return recorder
 

@@ -66,7 +66,8 @@ def without(r: Race, names: set[str]) -> Race:
 
 def measure(plan: Plan) -> dict:
     """Run them one after the other."""
-    return {"races": [race.run(r) for r in races(plan)]}
+    words = {name: contenders.entry(name)[0].words for name in plan.names}
+    return {"words": words, "races": [race.run(r) for r in races(plan)]}
 
 
 def table(result: dict) -> str:
