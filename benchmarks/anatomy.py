@@ -136,19 +136,17 @@ def bytes_of(x: dict) -> int:
     return sum(map(bytes_of, x["members"])) if "tuple" in x else x.get("bytes", 0)
 
 
-def bound(counts: dict, size: int, limits: dict) -> float:
-    """Seconds of the unit that is busiest, if nothing ever waited."""
-    arithmetic = (counts.get("flop", 0) + counts.get("compare", 0)) / 1e9
+def units(counts: dict, size: int, limits: dict) -> dict[str, float]:
+    """Seconds for which each unit of the machine is busy, if it never waits."""
     level = "L1" if size <= limits["caches"].get("L1", 0) else "L2"
     bandwidth = limits["gbytes"].get(level) or limits["gbytes"]["memory"]
-    divider = sum(
-        counts.get(kind, 0) / 1e9 / limits["giga"][kind] for kind in ("truediv", "sqrt")
-    )
-    return max(
-        arithmetic / limits["strict_gflops"],
-        divider,
-        size / 1e9 / bandwidth,
-    )
+    rates = limits["giga"]
+    return {
+        "arithmetic": (counts.get("flop", 0) + counts.get("compare", 0))
+        / (1e9 * limits["strict_gflops"]),
+        "wires": size / (1e9 * bandwidth),
+        "divider": sum(counts.get(kind, 0) / (1e9 * rates[kind]) for kind in rates),
+    }
 
 
 def kernels(calls: list[dict], arrays: dict, room: int, limits: dict) -> list[dict]:
@@ -164,13 +162,17 @@ def kernels(calls: list[dict], arrays: dict, room: int, limits: dict) -> list[di
             row[kind] += call["counts"].get(kind, 0)
         row["calls"] += 1
         row["bytes"] += size
-        row["bound"] += bound(call["counts"], size, limits)
+        busy = units(call["counts"], size, limits)
+        for unit, spent in busy.items():
+            row[unit] += spent
+        row["bound"] += max(busy.values())
         row["alone"] += known[key]
     return [{"kernel": name} | row for name, row in rows.items()]
 
 
 COUNTS = ("flop", "compare", "truediv", "sqrt", "exp", "log")
-COLUMNS = (*COUNTS, "calls", "bytes", "bound", "alone")
+UNITS = ("arithmetic", "wires", "divider")
+COLUMNS = (*COUNTS, *UNITS, "calls", "bytes", "bound", "alone")
 
 
 def whole(problem: Problem, document: int, steps: int = 2000) -> dict:
@@ -227,7 +229,8 @@ def table(result: dict) -> str:
         counts = f"{r['calls']:3} {r['flop']:8.0f} {r['truediv'] + r['sqrt']:6.0f}"
         counts += f" {r['exp']:5.0f} {r['bytes']:8}"
         times = f"{1e6 * r['bound']:8.3f} {1e6 * r['alone']:8.3f}"
-        lines.append(f"  {r['kernel']:22} {counts} {times}")
+        busiest = max(UNITS, key=lambda unit: r[unit])
+        lines.append(f"  {r['kernel']:22} {counts} {times} {busiest}")
     sums = (1e6 * sum(r[key] for r in result["rows"]) for key in ("bound", "alone"))
     lines.append("  sum {:.3f} {:.3f}".format(*sums))
     parts = (f"{name} {1e6 * x:.3f}" for name, x in result["step"].items())

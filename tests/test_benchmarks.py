@@ -184,9 +184,15 @@ def test_a_recorded_call_is_replayed(calls):
 def test_the_busiest_unit():
     limits = {"strict_gflops": 2.0, "caches": {"L1": 10}, "gbytes": {"L1": 4, "L2": 1}}
     limits |= {"giga": {"truediv": 0.5, "sqrt": 0.25}}
-    assert anatomy.bound({"flop": 6, "compare": 2}, 8, limits) == pytest.approx(4e-9)
-    assert anatomy.bound({"flop": 6}, 16, limits) == pytest.approx(16e-9)
-    assert anatomy.bound({"truediv": 2, "sqrt": 1}, 0, limits) == pytest.approx(8e-9)
+    cases = (
+        ({"flop": 6, "compare": 2}, 8, "arithmetic", 4e-9),
+        ({"flop": 6}, 16, "wires", 16e-9),  # it does not fit into L1
+        ({"truediv": 2, "sqrt": 1}, 0, "divider", 8e-9),
+    )
+    for counts, size, unit, spent in cases:
+        busy = anatomy.units(counts, size, limits)
+        assert max(busy, key=busy.get) == unit
+        assert busy[unit] == pytest.approx(spent)
 
 
 VARIED = {  # what must be seen of a variant, and what the book itself shows
