@@ -13,7 +13,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numba
@@ -25,6 +24,7 @@ from numba.extending import intrinsic
 import microgpt
 from microgpt import matrix, training
 
+from .clock import seconds
 from .pipes import ROOT, WorkerError
 from .problem import Problem, Setting
 
@@ -104,19 +104,11 @@ class Replay:
         text = f"part({text}, None, 0, T)" if long else text
         return text + ".T" if x["turned"] else text
 
-    def seconds(self, rounds: int = 5, least: float = 1e-3) -> float:
-        """Seconds of a call, in the best of several rounds; compiles at first."""
-        self.run(1)
-        times = 16
-        while self.run(times) < least:
-            times *= 2
-        return min(self.run(times) for _ in range(rounds)) / times
-
-    def run(self, times: int) -> float:
-        """Seconds of so many calls."""
-        began = time.perf_counter()
-        self.loop(self.record, POSITIONS, times)
-        return time.perf_counter() - began
+    def seconds(self) -> float:
+        """Seconds of a call; compiles at first."""
+        self.loop(self.record, POSITIONS, 1)
+        times = 100
+        return seconds(lambda: self.loop(self.record, POSITIONS, times), 20) / times
 
 
 def shape_of(call: dict, arrays: dict) -> str:
@@ -175,37 +167,31 @@ UNITS = ("arithmetic", "wires", "divider")
 COLUMNS = (*COUNTS, *UNITS, "calls", "bytes", "bound", "alone")
 
 
-def whole(problem: Problem, document: int, steps: int = 2000) -> dict:
+def whole(problem: Problem, document: int) -> dict:
     """Seconds of a step on this document alone: as called, compiled part, packing."""
     corpus, model = problem.corpus, problem.model("float32")
     corpus = dataclasses.replace(corpus, docs=[corpus.docs[document]])
     for name, x in problem.weights.items():
         model.params[name][...] = x
+    few, many = 100, 1000  # steps; a short round is seldom disturbed
     recipe = training.Recipe(
-        steps=steps, lr=1e-6, beta1=0.85, beta2=0.99, eps=1e-8, batch_size=1, threads=1
+        steps=few, lr=1e-6, beta1=0.85, beta2=0.99, eps=1e-8, batch_size=1, threads=1
     )
-    state, losses = training.training_state(model), np.zeros(steps)
+    state, losses = training.training_state(model), np.zeros(few)
 
     def pack():
-        return training.pack_documents(corpus, 0, recipe, steps, 16)
+        return training.pack_documents(corpus, 0, recipe, few, 16)
 
     documents = pack()
-    actions = {
-        "called": lambda: microgpt.train(model, corpus, steps, lr=1e-6),
-        "compiled": lambda: training.run_steps(state, recipe, 0, documents, losses),
-        "packing": pack,
+
+    def steps():
+        training.run_steps(state, recipe, 0, documents, losses)
+
+    return {
+        "called": seconds(lambda: microgpt.train(model, corpus, many, lr=1e-6)) / many,
+        "compiled": seconds(steps) / few,
+        "packing": seconds(pack) / few,
     }
-    return {name: best(action) / steps for name, action in actions.items()}
-
-
-def best(action, rounds: int = 9) -> float:
-    """Seconds of the shortest of several calls, after one that may compile."""
-    times = []
-    for _ in range(rounds + 1):
-        began = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - began)
-    return min(times[1:])
 
 
 def measure(limits: dict) -> dict:

@@ -7,7 +7,6 @@ moved if every array is read or written once.
 
 import math
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -20,6 +19,7 @@ from microgpt.training import adam
 
 from . import anatomy, environment, machine
 from .attention import N_HEAD, operations
+from .clock import seconds
 from .pipes import Client, serve
 from .problem import Problem, Setting
 
@@ -71,25 +71,6 @@ def read(x, times):
         x[k % x.shape[0]] = total  # so that no sum can be left out
 
 
-def seconds(action, rounds: int = 7, least: float = 0.02) -> float:
-    """The shortest of several rounds of `action`, which is repeated to last."""
-    action()
-    times, took = 1, 0.0
-    while took < least:
-        began = time.perf_counter()
-        for _ in range(times):
-            action()
-        took = time.perf_counter() - began
-        times *= 1 if took >= least else 4
-    best = took
-    for _ in range(rounds - 1):
-        began = time.perf_counter()
-        for _ in range(times):
-            action()
-        best = min(best, time.perf_counter() - began)
-    return best / times
-
-
 def peak_gflops(dtype: str, threads: int = 1, multiply_add=fused) -> float:
     """Multiplications and additions a second, in units of 1e9."""
     number, times = np.dtype(dtype).type, 4000
@@ -124,7 +105,7 @@ def bandwidths(caches: dict[str, int]) -> dict[str, float]:
     for level, size in sizes.items():
         x = np.ones(size // 4, "float32")
         times = max(1, (64 << 20) // size)
-        took = seconds(lambda x=x, times=times: read(x, times), rounds=5)
+        took = seconds(lambda x=x, times=times: read(x, times))
         found[level] = size * times / took / 1e9
     return found
 
@@ -154,7 +135,7 @@ def attention_point(name: str, call, n: int, d: int) -> dict:
     x, p = 4 * N_HEAD * d * n, 4 * N_HEAD * n * n
     moved = 4 * x if "forward" in name else 8 * x
     moved += p * (3 if "forward" in name else 6) if "naive" in name else 0
-    return point(f"{name}, N {n}, d {d}", flop, moved, seconds(call))
+    return point(f"{name}, N {n}, d {d}", flop, moved, seconds(call, rounds=15))
 
 
 def matrix(rng, rows: int, columns: int) -> np.ndarray:
@@ -214,7 +195,7 @@ def step_point(setting: Setting, steps: int) -> dict:
     def action():
         microgpt.train(model, problem.corpus, steps, lr=1e-6)
 
-    took = seconds(action, rounds=3) / steps
+    took = seconds(action, rounds=5) / steps
     lengths = [len(ids) - 1 for ids in problem.tokens(0, steps)]
     flop = step_operations(setting, sum(lengths) / steps, model.weights.size)
     moved = 7 * model.weights.nbytes

@@ -172,7 +172,7 @@ def test_a_recorded_call_is_replayed(calls):
     calls, arrays = calls
     call = next(call for call in calls if call["kernel"] == "rmsnorm")
     replay = anatomy.Replay(call, arrays, room=16)
-    replay.run(1)
+    replay.loop(replay.record, anatomy.POSITIONS, 1)
     x, y, r = (replay.record[name].T for name, *_ in replay.fields)
     x, y, r = x[:, : anatomy.POSITIONS], y[:, : anatomy.POSITIONS], r[: len(x)]
     assert np.abs(x).max() > 0
@@ -248,7 +248,8 @@ def test_every_variant_is_a_contender_of_its_own():
 
 
 CHAPTER = "chapters/13_speed.ipynb"
-PARTIAL = [{}, {"quick": True}, {"attention": {"error": "it died"}, "races": {}}]
+FAILED = {part: {"error": "it died"} for part in command.PARTS} | {"races": {}}
+PARTIAL = [{}, {"quick": True}, FAILED]
 
 
 @pytest.mark.parametrize("results", PARTIAL, ids=["none", "empty", "failed"])
