@@ -14,6 +14,7 @@ from pathlib import Path
 from . import (
     attention,
     cold_start,
+    ideas,
     length,
     machine,
     race,
@@ -35,6 +36,8 @@ PARTS = {  # name: how it is measured, how it is told
         lambda plan: attention.measure(plan.quick, plan.threads),
         attention.table,
     ),
+    "avx2": (lambda plan: attention.measure_avx2(plan.quick), attention.table_avx2),
+    "ideas": (lambda plan: ideas.measure(plan.quick), ideas.table),
     "sampling": (lambda plan: sampling.measure(plan.quick), sampling.table),
     "cold_start": (lambda plan: cold_start.measure(plan.quick), cold_start.table),
     "scaling": (lambda plan: scaling.measure(plan.quick, plan.threads), scaling.table),

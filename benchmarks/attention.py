@@ -4,6 +4,7 @@ Causal, float32, four heads. A multiplication and an addition count as two opera
 masked scores do not count, although a part of them is computed by everybody.
 """
 
+import platform
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,17 +26,20 @@ def operations(n: int, d: int, what: str) -> int:
     return PRODUCTS[what.removeprefix("naive_")] * 2 * d * pairs * N_HEAD
 
 
-def worker(kind: str, threads: int = 1) -> Client:
-    """One side, in a process of its own."""
+def worker(kind: str, threads: int = 1, variant: str | None = None) -> Client:
+    """One side, in a process of its own; with a variant of `variants`."""
     arguments = (kind, "--threads", str(threads))
+    arguments += ("--variant", variant) if variant else ()
     return Client("benchmarks.attention_worker", *arguments, threads=threads)
 
 
-def workers(stack: ExitStack, threads: int, failed: dict) -> dict[str, Client]:
+def workers(
+    stack: ExitStack, threads: int, failed: dict, variant: str | None = None
+) -> dict[str, Client]:
     """Both sides, ready."""
     clients = {}
     for kind in ("book", "torch"):
-        clients[kind] = stack.enter_context(worker(kind, threads))
+        clients[kind] = stack.enter_context(worker(kind, threads, variant))
     each(clients, failed, lambda kind, c: c.wait())
     return clients
 
@@ -56,11 +60,11 @@ def in_turns(clients, what: str, rounds: int, failed: dict) -> dict:
     return {kind: [row[kind]["seconds"] for row in rows] for kind in clients}
 
 
-def compare(n, d, threads, rounds) -> dict:
+def compare(n, d, threads, rounds, variant=None) -> list[dict]:
     """Both sides at one size: forward, and forward with backward."""
     failed, found = {}, []
     with ExitStack() as stack:
-        clients = workers(stack, threads, failed)
+        clients = workers(stack, threads, failed, variant)
         each(clients, failed, lambda kind, c: c.load(n=n, d=d))
         for what in ("forward", "both"):
             seconds = in_turns(clients, what, rounds, failed)
@@ -75,7 +79,7 @@ def compare(n, d, threads, rounds) -> dict:
             if len(seconds) == 2:
                 row["book_over_torch"] = ratio(seconds["book"], seconds["torch"])
             found.append(row)
-    return {"rows": found}
+    return found
 
 
 def agreement(n: int = 300, d: int = 16) -> dict:
@@ -98,29 +102,33 @@ def agreement(n: int = 300, d: int = 16) -> dict:
     return {"n": n, "d": d, "largest": dict(zip(RESULTS, gaps, strict=True))}
 
 
-RUNGS = (  # name, call, tile (None: the default), threads
-    ("naive", "naive_", None, 1),
-    ("tile 4", "", 4, 1),
-    ("tuned tile", "", None, 1),
-    ("two threads", "", None, 2),
+RUNGS = (  # name, call, tile (None: the default), threads, variant
+    ("naive", "naive_", None, 1, "exp"),
+    ("tiles of 4", "", 4, 1, "exp"),
+    ("tuned tile", "", None, 1, "exp"),
+    ("exp in vectors", "", None, 1, None),
+    ("two threads", "", None, 2, None),
 )
 
 
-def ladder(n: int, d: int, rounds: int) -> dict:
+def ladder(n: int, d: int, rounds: int, threads: int) -> dict:
     """The book's own versions, from the plainest on; each runs by itself."""
     rungs, failed = [], {}
-    for name, prefix, tile, threads in RUNGS:
+    for name, *how in RUNGS:
+        if how[2] > threads:
+            failed[name] = "this machine has one core"
+            continue
         try:
-            rungs.append({"name": name} | rung(n, d, prefix, tile, threads, rounds))
+            rungs.append({"name": name} | rung(n, d, rounds, *how))
         except WorkerError as error:
             failed[name] = str(error)
     return {"n": n, "d": d, "rungs": rungs, "missing": failed}
 
 
-def rung(n, d, prefix, tile, threads, rounds) -> dict:
+def rung(n, d, rounds, prefix, tile, threads, variant) -> dict:
     """Milliseconds and operations a second of one version, forward and both."""
     found = {}
-    with worker("book", threads) as client:
+    with worker("book", threads, variant) as client:
         client.load(n=n, d=d, tile=tile)
         for what in ("forward", "both"):
             times = repeats(client, prefix + what)
@@ -164,19 +172,42 @@ def measure(quick: bool, threads: int) -> dict:
         for d in (16,) if quick else (16, 64):
             for n in sizes:
                 rounds = 3 if quick or n > 4096 else 7
-                rows += compare(n, d, count, rounds)["rows"]
+                rows += compare(n, d, count, rounds)
     n, rounds = (512, 3) if quick else (4096, 3)
     memory = extra_memory(1024, 16, 512) if quick else extra_memory(16384, 64, 4096)
     return {
         "agreement": agreement(),
         "rows": rows,
-        "ladder": [ladder(n, d, rounds) for d in ((16,) if quick else (16, 64))],
+        "ladder": [
+            ladder(n, d, rounds, threads) for d in ((16,) if quick else (16, 64))
+        ],
         "memory": memory,
     }
 
 
+def measure_avx2(quick: bool) -> dict:
+    """Both sides held to vectors of 32 bytes; x86 only."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        raise WorkerError("AVX2 is an extension of x86")
+    sizes = ((1024, 16),) if quick else ((1024, 16), (4096, 16), (1024, 64), (4096, 64))
+    rounds = 3 if quick else 5
+    rows = [row for n, d in sizes for row in compare(n, d, 1, rounds, "avx2")]
+    return {"rows": rows}
+
+
 def table(result: dict) -> str:
     """The results as lines of text."""
+    lines = [*rows_lines(result), *ladder_lines(result), *memory_lines(result)]
+    return "\n".join(lines)
+
+
+def table_avx2(result: dict) -> str:
+    """The results as lines of text."""
+    return "\n".join(["Both with AVX2 only.", *rows_lines(result)])
+
+
+def rows_lines(result: dict) -> list[str]:
+    """The comparison as lines of text."""
     lines = ["Attention, causal, float32, 4 heads: ms, median (range); GFLOP/s; ratio"]
     for row in result["rows"]:
         name = f"d {row['d']}, N {row['n']}, {row['what']}, {row['threads']} thread(s)"
@@ -186,7 +217,7 @@ def table(result: dict) -> str:
         if "book_over_torch" in row:
             lines.append(f"  {name:36} book / torch {spread(row['book_over_torch'])}")
         lines += missing_lines(row["missing"])
-    return "\n".join([*lines, *ladder_lines(result), *memory_lines(result)])
+    return lines
 
 
 def ladder_lines(result: dict) -> list[str]:

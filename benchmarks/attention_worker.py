@@ -8,7 +8,7 @@ import functools
 import sys
 import time
 
-from . import environment
+from . import environment, variants
 from .pipes import serve
 
 N_HEAD = 4
@@ -146,9 +146,11 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attention_worker")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--variant", choices=variants.VARIANTS)
     parser.add_argument("--serve", action="store_true", required=True)
     args = parser.parse_args(argv)
     environment.pin(args.threads)
+    variants.apply(args.variant)
     serve(lambda: Worker(args.kind, args.threads))
     return 0
 

@@ -1,6 +1,7 @@
 """The training races: which settings, who runs in each."""
 
 import dataclasses
+import itertools
 
 from . import contenders, machine, race
 from .race import Race
@@ -49,11 +50,10 @@ def races(plan: Plan) -> list[Race]:
         return [Race("seed", plan.names, {}, 200, 3)]
     found = [Race("seed", plan.names, {})]
     found.append(Race("large", ("book_f32", *FRAMEWORKS), LARGE, 30))
-    found.append(Race("batch 16", BATCHES, {"batch_size": 16}, 100))
-    for threads in range(1, plan.threads + 1):
-        setting = {"batch_size": 32, "threads": threads}
-        title = f"batch 32, {threads} thread(s)"
-        found.append(Race(title, BATCHES, setting, 50))
+    for size, threads in itertools.product((16, 32), range(1, plan.threads + 1)):
+        setting = {"batch_size": size, "threads": threads}
+        title = f"batch {size}, {threads} thread(s)"
+        found.append(Race(title, BATCHES, setting, 1600 // size))
     others = set(contenders.NAMES) - set(plan.names)
     return [without(r, others) for r in found]
 
@@ -66,7 +66,8 @@ def without(r: Race, names: set[str]) -> Race:
 
 def measure(plan: Plan) -> dict:
     """Run them one after the other."""
-    return {"races": [race.run(r) for r in races(plan)]}
+    words = {name: contenders.entry(name)[0].words for name in plan.names}
+    return {"words": words, "races": [race.run(r) for r in races(plan)]}
 
 
 def table(result: dict) -> str:

@@ -5,8 +5,8 @@ memory, on one core. A kernel has operations and bytes; the bytes are those that
 moved if every array is read or written once.
 """
 
+import math
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -17,8 +17,9 @@ from microgpt.matrix import matmul
 from microgpt.rmsnorm import rmsnorm
 from microgpt.training import adam
 
-from . import environment, machine
+from . import anatomy, environment, machine
 from .attention import N_HEAD, operations
+from .clock import seconds
 from .pipes import Client, serve
 from .problem import Problem, Setting
 
@@ -26,7 +27,6 @@ SIZES = (256, 16), (1024, 64)  # of attention: positions, features of a head
 CHAINS, STEPS = 8, 16  # independent chains of dependent multiply-adds
 
 
-@numba.njit(fastmath={"contract"}, nogil=True, error_model="numpy")
 def multiply_add(x, a, b, times):
     """x becomes a x + b, STEPS at a time, `times` times; x: (CHAINS, n), in a cache."""
     for _ in range(times):
@@ -40,6 +40,27 @@ def multiply_add(x, a, b, times):
             x[4, i], x[5, i], x[6, i], x[7, i] = c4, c5, c6, c7
 
 
+options = {"nogil": True, "error_model": "numpy"}
+fused = numba.njit(fastmath={"contract"}, **options)(multiply_add)
+strict = numba.njit(**options)(multiply_add)  # as the book's: rounded twice
+
+
+@numba.njit(error_model="numpy")
+def divide(x, times):
+    """x becomes 1 / x, `times` times."""
+    for _ in range(times):
+        for i in range(x.shape[0]):
+            x[i] = 1 / x[i]
+
+
+@numba.njit(error_model="numpy")
+def take_roots(x, times):
+    """x becomes its square root, `times` times."""
+    for _ in range(times):
+        for i in range(x.shape[0]):
+            x[i] = math.sqrt(x[i])
+
+
 @numba.njit(fastmath=True, error_model="numpy")
 def read(x, times):
     """Add up x (float32) `times` times: nothing but loads, one addition each."""
@@ -50,27 +71,8 @@ def read(x, times):
         x[k % x.shape[0]] = total  # so that no sum can be left out
 
 
-def seconds(action, rounds: int = 7, least: float = 0.02) -> float:
-    """The shortest of several rounds of `action`, which is repeated to last."""
-    action()
-    times, took = 1, 0.0
-    while took < least:
-        began = time.perf_counter()
-        for _ in range(times):
-            action()
-        took = time.perf_counter() - began
-        times *= 1 if took >= least else 4
-    best = took
-    for _ in range(rounds - 1):
-        began = time.perf_counter()
-        for _ in range(times):
-            action()
-        best = min(best, time.perf_counter() - began)
-    return best / times
-
-
-def peak_gflops(dtype: str, threads: int = 1) -> float:
-    """Multiply-adds a second, twice, in units of 1e9."""
+def peak_gflops(dtype: str, threads: int = 1, multiply_add=fused) -> float:
+    """Multiplications and additions a second, in units of 1e9."""
     number, times = np.dtype(dtype).type, 4000
     a, b = number(0.999), number(0.001)
     blocks = [np.ones((CHAINS, 128), dtype) for _ in range(threads)]
@@ -82,6 +84,12 @@ def peak_gflops(dtype: str, threads: int = 1) -> float:
 
         took = seconds(action)
     return threads * blocks[0].size * STEPS * times * 2 / took / 1e9
+
+
+def giga(function, n: int = 1024, times: int = 100) -> float:
+    """Numbers a second, in units of 1e9, that a function of one core gets through."""
+    x = np.full(n, 1.5, "float32")
+    return n * times / seconds(lambda: function(x, times)) / 1e9
 
 
 def bandwidths(caches: dict[str, int]) -> dict[str, float]:
@@ -97,7 +105,7 @@ def bandwidths(caches: dict[str, int]) -> dict[str, float]:
     for level, size in sizes.items():
         x = np.ones(size // 4, "float32")
         times = max(1, (64 << 20) // size)
-        took = seconds(lambda x=x, times=times: read(x, times), rounds=5)
+        took = seconds(lambda x=x, times=times: read(x, times))
         found[level] = size * times / took / 1e9
     return found
 
@@ -127,7 +135,7 @@ def attention_point(name: str, call, n: int, d: int) -> dict:
     x, p = 4 * N_HEAD * d * n, 4 * N_HEAD * n * n
     moved = 4 * x if "forward" in name else 8 * x
     moved += p * (3 if "forward" in name else 6) if "naive" in name else 0
-    return point(f"{name}, N {n}, d {d}", flop, moved, seconds(call))
+    return point(f"{name}, N {n}, d {d}", flop, moved, seconds(call, rounds=15))
 
 
 def matrix(rng, rows: int, columns: int) -> np.ndarray:
@@ -187,7 +195,7 @@ def step_point(setting: Setting, steps: int) -> dict:
     def action():
         microgpt.train(model, problem.corpus, steps, lr=1e-6)
 
-    took = seconds(action, rounds=3) / steps
+    took = seconds(action, rounds=5) / steps
     lengths = [len(ids) - 1 for ids in problem.tokens(0, steps)]
     flop = step_operations(setting, sum(lengths) / steps, model.weights.size)
     moved = 7 * model.weights.nbytes
@@ -202,6 +210,8 @@ def limits(threads: int) -> dict:
     return {
         "gflops": {dtype: peak_gflops(dtype) for dtype in ("float32", "float64")},
         "gflops_threads": {str(threads): together},
+        "strict_gflops": peak_gflops("float32", multiply_add=strict),
+        "giga": {"truediv": giga(divide), "sqrt": giga(take_roots)},
         "gbytes": bandwidths(caches),
         "caches": caches,
     }
@@ -221,7 +231,8 @@ class Worker:
         steps = [step_point(setting, count) for setting, count in rows]
         attention = [p for n, d in SIZES for p in attention_points(rng, n, d)]
         points = [*attention, *parts_points(rng), *steps]
-        return {"limits": roofs, "kernels": points}
+        step = anatomy.measure(roofs)
+        return {"limits": roofs, "kernels": points, "step": step}
 
 
 def measure(threads: int) -> dict:
@@ -237,12 +248,14 @@ def table(result: dict) -> str:
     lines += [f"  {t} {g:.0f} GFLOP/s" for t, g in limits["gflops"].items()]
     for count, g in limits["gflops_threads"].items():
         lines.append(f"  float32, {count} thread(s) {g:.0f} GFLOP/s")
+    lines.append(f"  float32, each rounded {limits['strict_gflops']:.0f} GFLOP/s")
+    lines += [f"  {name} {g:.1f} 1e9 a second" for name, g in limits["giga"].items()]
     lines += [f"  {level} {g:.0f} GB/s" for level, g in limits["gbytes"].items()]
     lines.append("Kernels: GFLOP/s, operations a byte, microseconds")
     for k in result["kernels"]:
         numbers = f"{k['gflops']:7.1f} {k['intensity']:8.2f} {1e6 * k['seconds']:12.2f}"
         lines.append(f"  {k['name']:52} {numbers}")
-    return "\n".join(lines)
+    return "\n".join([*lines, anatomy.table(result["step"])])
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from .summary import spread
 
 FULL = {"documents": "full"}
 AXES = {  # what grows: its values, the other settings, of which each takes part
-    "block_size": ((16, 32, 64, 128, 256), FULL),
+    "block_size": ((16, 64, 256), FULL),
     "n_embd": ((16, 32, 64, 128), FULL),
-    "n_layer": ((1, 2, 4, 8), FULL),
+    "n_layer": ((1, 2, 4), FULL),
     "batch_size": ((1, 4, 16, 64), {}),
     "threads": ((1, 2), {"batch_size": 32}),
 }

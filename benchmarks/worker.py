@@ -8,7 +8,7 @@ import json
 import sys
 import time
 
-from . import environment
+from . import environment, variants
 from .contenders import entry, load, missing
 from .pipes import serve
 
@@ -117,6 +117,7 @@ def main(argv=None) -> int:
         print(f"benchmarks: error: {args.name} needs {absent}", file=sys.stderr)
         return 2
     environment.settle(args.setting.get("threads", 1))
+    variants.apply(entry(args.name)[0].variant)
     if args.serve:
         serve(lambda: Worker(args.name, args.setting))
     else:

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import attention, contenders, machine, race, races, summary
+from benchmarks import (
+    anatomy,
+    attention,
+    contenders,
+    counting,
+    machine,
+    race,
+    races,
+    summary,
+    variants,
+)
 from benchmarks.problem import Problem, Setting
 
 ODD = {"n_embd": 12, "n_head": 3, "n_layer": 2, "block_size": 9, "dtype": "float64"}
@@ -116,6 +126,148 @@ def test_a_plan_leaves_out_who_differs():
     plan = races.plan(["book_f32", "numpy_plain_f64"])
     check = {"rows": {"book_f32": {"same": True}, "numpy_plain_f64": {"same": False}}}
     assert plan.without(check).names == ("book_f32",)
+
+
+def test_a_whole_plan_has_all_settings():
+    plan = races.Plan(tuple(contenders.NAMES), quick=False, threads=2)
+    titles = {found.title for found in races.races(plan)}
+    batches = {f"batch {b}, {n} thread(s)" for b in (16, 32) for n in (1, 2)}
+    assert titles == {"seed", "large"} | batches
+    assert {name for found in races.races(plan) for name in found.names} == set(
+        contenders.NAMES
+    )
+
+
+def test_numbers_that_count():
+    counting.COUNTS.clear()
+    x = np.ones((2, 3), "float32").view(counting.Counting)
+    total = np.float32(0)
+    for j in range(3):
+        total += x[0, j] * x.T[j][1] - 1
+    assert counting.COUNTS == {"flop": 9} and total == 0
+    assert (2 / (1 / x[1, 1]) < 3) and -x[0, 0] == -1
+    assert counting.COUNTS == {"flop": 9, "truediv": 2, "compare": 1, "neg": 1}
+
+
+@pytest.fixture(scope="module")
+def calls():
+    lengths = [len(ids) - 1 for ids in Problem(Setting()).tokens(0, 200)]
+    return anatomy.count_calls({}, lengths.index(anatomy.POSITIONS))
+
+
+def test_the_operations_of_a_step(calls):
+    counts = [call["counts"] for call in calls[0]]
+    flop, roots, exps = (
+        sum(c.get(kind, 0) for c in counts) for kind in ("flop", "sqrt", "exp")
+    )
+    T, C, V, size = anatomy.POSITIONS, 16, 27, 4204
+    linear = 3 * 2 * T * (12 * C * C + V * C)
+    adam = next(c["counts"] for c in calls[0] if c["kernel"] == "adam")
+    assert adam["sqrt"] == adam["truediv"] == size <= roots
+    assert linear + adam["flop"] < flop < 1.7 * (linear + adam["flop"])
+    assert exps >= T * V + 2 * 4 * T * (T + 1) / 2  # the loss; scores, both passes
+
+
+def test_a_recorded_call_is_replayed(calls):
+    calls, arrays = calls
+    call = next(call for call in calls if call["kernel"] == "rmsnorm")
+    replay = anatomy.Replay(call, arrays, room=16)
+    replay.loop(replay.record, anatomy.POSITIONS, 1)
+    x, y, r = (replay.record[name].T for name, *_ in replay.fields)
+    x, y, r = x[:, : anatomy.POSITIONS], y[:, : anatomy.POSITIONS], r[: len(x)]
+    assert np.abs(x).max() > 0
+    root = np.sqrt((x * x).mean(axis=0) + 1e-5)
+    np.testing.assert_allclose(y, x / root, rtol=1e-5)
+    np.testing.assert_allclose(r[: anatomy.POSITIONS], 1 / root, rtol=1e-5)
+
+
+def test_the_busiest_unit():
+    limits = {"strict_gflops": 2.0, "caches": {"L1": 10}, "gbytes": {"L1": 4, "L2": 1}}
+    limits |= {"giga": {"truediv": 0.5, "sqrt": 0.25}}
+    cases = (
+        ({"flop": 6, "compare": 2}, 8, "arithmetic", 4e-9),
+        ({"flop": 6}, 16, "wires", 16e-9),  # it does not fit into L1
+        ({"truediv": 2, "sqrt": 1}, 0, "divider", 8e-9),
+    )
+    for counts, size, unit, spent in cases:
+        busy = anatomy.units(counts, size, limits)
+        assert max(busy, key=busy.get) == unit
+        assert busy[unit] == pytest.approx(spent)
+
+
+VARIED = {  # what must be seen of a variant, and what the book itself shows
+    "aliasing": ("matrix.fill.targetoptions['noalias']", False, True),
+    "counting": ("matrix.fill.targetoptions['_nrt']", True, False),
+    "loose": (
+        "'reassoc' in matrix.fill.targetoptions.get('fastmath', ())",
+        True,
+        False,
+    ),
+    "exp": ("'math' in matrix.exp_float32.py_func.__code__.co_freevars", True, False),
+    "sizes": ("hasattr(training.training_state(model).p, '_fields')", True, False),
+    "slp": ("bool(numba.config.SLP_VECTORIZE)", False, True),
+    "avx2": ("numba.config.CPU_NAME == 'haswell'", True, False),
+}
+
+
+@pytest.mark.parametrize("variant", [*VARIED, None])
+def test_a_variant_changes_what_it_says(root, variant):
+    code = (
+        f"from benchmarks import variants; variants.apply({variant!r})\n"
+        "import numba, microgpt\nfrom microgpt import matrix, training\n"
+        "model = microgpt.GPT(microgpt.GPTConfig(5), None)\n"
+    )
+    code += "".join(f"print({seen})\n" for seen, *_ in VARIED.values())
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = done.stdout.splitlines()
+    for (name, (_, varied, plain)), value in zip(VARIED.items(), found, strict=True):
+        assert value == str(varied if name == variant else plain), name
+
+
+def test_variants_keep_their_machine_code_apart(root):
+    code = (
+        "from benchmarks import variants; variants.apply({!r})\n"
+        "from microgpt import matrix\n"
+        "print(matrix.kernel_cache(matrix.Path(matrix.__file__).parent))\n"
+    )
+    places = set()
+    for variant in ("aliasing", "exp", None):
+        run = [sys.executable, "-c", code.format(variant)]
+        places.add(subprocess.run(run, cwd=root, capture_output=True, text=True).stdout)
+    assert len(places) == 3 and "" not in places
+
+
+def test_every_variant_is_a_contender_of_its_own():
+    for key in variants.VARIANTS:
+        assert contenders.entry(f"book-{key}_f32")[0].variant == key
+        assert f"book-{key}_f32" not in contenders.NAMES
+    with pytest.raises(ValueError):
+        contenders.entry("book-aliasing_f64")
+
+
+CHAPTER = "chapters/13_speed.ipynb"
+FAILED = {part: {"error": "it died"} for part in command.PARTS} | {"races": {}}
+PARTIAL = [{}, {"quick": True}, FAILED]
+
+
+@pytest.mark.parametrize("results", PARTIAL, ids=["none", "empty", "failed"])
+def test_the_chapter_says_what_is_missing(root, results, tmp_path, monkeypatch, capsys):
+    cells = json.loads((root / CHAPTER).read_text("utf-8"))["cells"]
+    monkeypatch.chdir(root / "chapters")
+    path, names = tmp_path / "latest.json", {}
+    if results:
+        path.write_text(json.dumps(results))
+    for cell in cells:
+        source = "".join(cell["source"])
+        if cell["id"] == "speed-sizes":  # from here on nothing is read
+            break
+        if cell["cell_type"] == "code":
+            exec(source.replace("../benchmarks/results/latest.json", str(path)), names)
+    told = capsys.readouterr().out
+    for part in ("machine", "attention, rows", "roofline, limits", "ideas"):
+        assert f"not in this file: {part}; `make bench` measures it" in told
 
 
 def test_numbers():

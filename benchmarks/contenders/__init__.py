@@ -5,6 +5,8 @@ import importlib
 import importlib.util
 import shutil
 
+from ..variants import VARIANTS
+
 SUFFIX = {"f32": "float32", "f64": "float64"}
 
 
@@ -17,6 +19,7 @@ class Entry:
     words: str
     needs: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("f32", "f64")
+    variant: str | None = None  # of the book, see `variants`
 
 
 ENTRIES = {
@@ -38,13 +41,19 @@ ENTRIES = {
 }
 NAMES = [f"{kind}_{dtype}" for kind, e in ENTRIES.items() for dtype in e.dtypes]
 
+IDEAS = {  # the book with one of its ideas taken away; not in the ordinary races
+    f"book-{key}": Entry("book", "Book", words, dtypes=("f32",), variant=key)
+    for key, (_, words) in VARIANTS.items()
+}
+
 
 def entry(name: str) -> tuple[Entry, str]:
     """The entry of a name and its dtype; ValueError, in one line, for another name."""
     kind, _, suffix = name.rpartition("_")
-    if name not in NAMES:
+    found = (ENTRIES | IDEAS).get(kind)
+    if found is None or suffix not in found.dtypes:
         raise ValueError(f"no contender {name!r}; there are: {', '.join(NAMES)}")
-    return ENTRIES[kind], SUFFIX[suffix]
+    return found, SUFFIX[suffix]
 
 
 def missing(name: str) -> list[str]:
