@@ -89,7 +89,8 @@ def test_masks(dtype, B, keys, G, data):
     same_bits(s, np.where(np.tri(keys, B, k=-1) > 0, -np.inf, 1).astype(dtype))
 
 
-TILE = st.tuples(st.sampled_from([8, 16, 24]), st.integers(2, 13), st.integers(2, 3))
+ROWS = st.sampled_from([8, 16, 24])
+TILE = st.tuples(ROWS, st.integers(2, 13), st.integers(2, 3))
 
 
 @given(draws(MILD), TILE, st.data())
@@ -120,18 +121,24 @@ def test_the_running_softmax(x, shape, data):
     check(l, exact, exact, n_keys + 2)
 
 
-@given(draws(MILD), st.integers(2, 9), st.integers(2, 9), st.integers(2, 3), st.data())
-@pytest.mark.equation("flash-score-gradient", "flash-delta")
+@given(draws(MILD), ROWS, st.integers(2, 9), st.integers(2, 3), st.data())
+@pytest.mark.equation("flash-recompute", "flash-score-gradient", "flash-delta")
 def test_parts_of_the_backward_pass(x, B, d, G, data):
     n_keys, n = data.draw(st.integers(1, d)), data.draw(st.integers(1, B))
-    p, dp, delta = x.positive(B, d, G), x(B, d, G), x(B, G)
-    lp, ldp, ldelta = long(p, dp, delta)
-    exact = lp * (ldp - ldelta[:, None])
-    size = lp * (abs(ldp) + abs(ldelta[:, None]))
-    before = dp.copy("F")
-    flash.score_gradient(p, n_keys, delta, dp)
-    check(dp[:, :n_keys], exact[:, :n_keys], size[:, :n_keys], 3)
-    same_bits(dp[:, n_keys:], before[:, n_keys:])
+    s, dp, m, delta = x(B, d, G), x(B, d, G), x(B, G), x(B, G)
+    m = np.maximum(m, s.max(axis=1))
+    inverse, p, ds = x.positive(B, G), s.copy("F"), dp.copy("F")
+    ls, ldp, lm, li, ldelta = long(s, dp, m, inverse, delta)
+    flash.score_gradient(p, n, n_keys, m, inverse, delta, ds)
+    used = slice(-(-n // 8) * 8), slice(n_keys)
+    far = abs(ls - lm[:, None])
+    exact = np.exp(ls - lm[:, None]) * li[:, None]
+    check(p[used], exact[used], (exact * (far + 1))[used], 7)
+    size = exact * (far + 1) * (abs(ldp) + abs(ldelta[:, None]))
+    check(ds[used], (exact * (ldp - ldelta[:, None]))[used], size[used], 10)
+    for found, before in ((p, s), (ds, dp)):
+        same_bits(found[used[0].stop :], before[used[0].stop :])
+        same_bits(found[:, n_keys:], before[:, n_keys:])
     H, N = G + 1, B + 3  # one head before the group, two positions before the tile
     do, o, m, l = x(H * d, N), x(H * d, N), x(H, N), x.positive(H, N)
     tile_m, inverse, delta = (x.garbage(B, G) for _ in range(3))
