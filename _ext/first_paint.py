@@ -21,7 +21,8 @@ UNUSED = re.compile(
     r'|<link rel="preload" as="script"[^>]*>'
 )
 SEARCH = re.compile(
-    r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>\s*'
+    r'<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*">'
+    r"</script>\s*"
 )
 OPTIONS = re.compile(r'<script src="([^"?]*documentation_options\.js)[^"]*"></script>')
 BLOCKING = re.compile(r'<script (?![^>]*\b(?:defer|async|type)\b)(?=[^>]*\bsrc=")')

@@ -13,14 +13,15 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.nodes import make_refnode
 
 GLOSSARY = "glossary"
-EVERYDAY = {
-    "aggregate",
-    "contract",
-    "distribute",
-    "value",
-}  # mostly no terms
+EVERYDAY = {"aggregate", "contract", "distribute", "value"}  # mostly no terms
 PLURAL_ONLY = {"head", "key"}  # "every head" may be anyone's, "heads" are attention's
-FOLDED = {"contract", "legend", "solution", "dropdown", "sd-dropdown"}  # or a card
+FOLDED = {
+    "contract",
+    "legend",
+    "solution",
+    "dropdown",
+    "sd-dropdown",
+}  # or a chapter's card
 QUIET = (
     nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes.math,
     nodes.math_block, nodes.caption, nodes.table, nodes.block_quote, nodes.figure,
@@ -85,9 +86,7 @@ class MarkTerms(SphinxPostTransform):
     def may_be_marked(self, text):
         node, in_paragraph = text.parent, False
         while node is not None:
-            if isinstance(node, QUIET) or {"contract", "legend"} & {
-                *node.get("classes", [])
-            }:
+            if isinstance(node, QUIET) or FOLDED & {*node.get("classes", [])}:
                 return False
             in_paragraph |= isinstance(node, nodes.paragraph)
             node = node.parent

@@ -27,7 +27,8 @@ DOCSTRINGS = {
 
 @pytest.mark.parametrize("text", DOCSTRINGS)
 def test_shapes_are_read_from_docstrings(text):
-    code = f'def f(dy, x, dx, y, r, a, b, z, do, p):\n    """{text}"""\n    dq = dk = out = 0'
+    head, body = "def f(dy, x, dx, y, r, a, b, z, do, p):", "dq = dk = out = 0"
+    code = f'{head}\n    """{text}"""\n    {body}'
     found = shapes_in(ast.parse(code).body[0])
     arguments = DOCSTRINGS[text].split(", ") if DOCSTRINGS[text] else []
     stated = [f"{name} {shape}".replace(" × ", "×") for name, shape in found]
