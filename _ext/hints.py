@@ -96,6 +96,8 @@ class MarkTerms(SphinxPostTransform):
         """Replace the words of a text that are terms, each term once."""
         pieces = [text]
         for pattern, item in list(self.left):
+            if (pattern, item) not in self.left:
+                continue  # another word of its entry has been marked
             for i, piece in enumerate(pieces):
                 match = isinstance(piece, nodes.Text) and pattern.search(piece)
                 if match:
