@@ -49,26 +49,13 @@ def drop_thebe(app, page, template, context, doctree):
 
 def drop_mathjax(app, page, template, context, doctree):
     """Leave MathJax out of pages without equations; Sphinx counts those of subpages."""
+    if app.builder.name == "singlehtml":
+        return  # the one page has them all
     if not app.env.domaindata["math"]["has_equations"].get(page):
         name = app.config.mathjax_path
         context["script_files"] = [
             s for s in context["script_files"] if not (s.filename or "").endswith(name)
         ]
-
-
-def lighten_pages(app, exception):
-    """Show text before scripts run: the theme's pages make readers wait for two things.
-
-    Its icons come twice, as a script of 1.6 MB and as a font: the font stays. The
-    search index need not be there before the page is.
-    """
-    if exception or app.builder.format != "html":
-        return
-    icons = r'<script[^>]* src="[^"]*/fontawesome\.js[^"]*"></script>'
-    search = r'<script (src="[^"]*(?:searchtools|language_data|searchindex)\.js)'
-    for page in Path(app.outdir).rglob("*.html"):
-        text = re.sub(icons, "", page.read_text(encoding="utf-8"))
-        page.write_text(re.sub(search, r"<script defer \1", text), encoding="utf-8")
 
 
 def mend_page(app, page, template, context, doctree):
@@ -83,12 +70,20 @@ def mend_page(app, page, template, context, doctree):
 
 
 def setup(app):
-    for extension in ("badges", "ledger", "printing", "status"):
+    for extension in (
+        "badges",
+        "cards",
+        "figures",
+        "first_paint",
+        "hints",
+        "ledger",
+        "printing",
+        "status",
+    ):
         app.setup_extension(extension)
     app.connect("config-inited", use_local_mathjax)
     app.connect("config-inited", hide_dead_buttons)
     app.connect("build-finished", copy_mathjax)
-    app.connect("build-finished", lighten_pages)
     app.connect("html-page-context", mend_page)
     app.connect("html-page-context", drop_thebe, priority=990)
     app.connect("html-page-context", drop_mathjax, priority=990)

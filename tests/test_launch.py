@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import shutil
+import sys
 
 import nbformat
 import pytest
+import yaml
 from IPython.core.interactiveshell import InteractiveShell
 
 
@@ -18,19 +20,35 @@ def tool(root):
     return module
 
 
-def test_the_cell_comes_once_and_goes_without_a_trace(tool, root, tmp_path):
-    original = root / "chapters" / "03_rmsnorm.ipynb"
-    copy = shutil.copy(original, tmp_path)
-    tool.update(copy, "")
-    before = nbformat.read(copy, as_version=4)
-    for _ in range(2):
-        tool.update(copy, "https://example.org/book")
-    with_cell = nbformat.read(copy, as_version=4)
-    assert [c.id for c in with_cell.cells].count("colab") == 1
-    counts = [c.execution_count for c in with_cell.cells if c.cell_type == "code"]
+@pytest.fixture
+def url(root):
+    return yaml.safe_load((root / "_config.yml").read_text())["repository"]["url"]
+
+
+def test_every_chapter_begins_with_the_cell(tool, root, url):
+    for path in sorted((root / "chapters").glob("*.ipynb")):
+        first, *rest = nbformat.read(path, as_version=4).cells
+        assert first.id == tool.ID and first.source == tool.SOURCE.format(url=url), (
+            f"run `python tools/colab_cells.py`: {path.name}"
+        )
+        assert "remove-cell" in first.metadata.tags and first.outputs == []
+        assert tool.ID not in [cell.id for cell in rest]
+
+
+def test_the_cell_comes_once_and_follows_the_address(tool, root, tmp_path):
+    copy = shutil.copy(root / "chapters" / "03_rmsnorm.ipynb", tmp_path)
+    notebook = nbformat.read(copy, as_version=4)
+    notebook.cells = [c for c in notebook.cells if c.id != tool.ID]
+    for count, cell in enumerate(c for c in notebook.cells if c.cell_type == "code"):
+        cell.execution_count = count + 1
+    nbformat.write(notebook, copy)
+    for address in ("https://example.org/old", "https://example.org/new"):
+        tool.update(copy, address)
+    after = nbformat.read(copy, as_version=4).cells
+    assert [c.id for c in after] == [tool.ID, *(c.id for c in notebook.cells)]
+    assert "/new" in after[0].source and "/old" not in after[0].source
+    counts = [c.execution_count for c in after if c.cell_type == "code"]
     assert counts == list(range(1, len(counts) + 1))
-    tool.update(copy, "")
-    assert nbformat.read(copy, as_version=4) == before
 
 
 def test_the_cell_is_silent_outside_colab(tool, capsys):
@@ -38,6 +56,22 @@ def test_the_cell_is_silent_outside_colab(tool, capsys):
     done = shell.run_cell(tool.SOURCE.format(url="https://example.org/book"))
     assert done.success and done.result is None
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("address", ["", "https://example.org/book"])
+def test_the_cell_fetches_the_book_in_colab(tool, monkeypatch, address):
+    """In a stand-in for Colab: what would be run, and what is said without address."""
+    shell, commands = InteractiveShell.instance(), []
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+    monkeypatch.setattr(shell, "system", lambda c: commands.append(shell.var_expand(c)))
+    monkeypatch.setattr(
+        shell, "run_line_magic", lambda name, line, **_: commands.append(line)
+    )
+    done = shell.run_cell(tool.SOURCE.format(url=address))
+    assert done.success == bool(address)
+    if address:
+        assert commands[0].endswith(f"{address} /content/book")
+        assert commands[1:] == ["install -q /content/book", "-q /content/book/chapters"]
 
 
 def test_the_container_and_binder_install_this_book(root):

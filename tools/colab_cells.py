@@ -1,11 +1,10 @@
-"""Give each chapter the first cell that Colab needs, or take it away again.
+"""Give each chapter the first cell that Colab needs, with the book's public address.
 
     python tools/colab_cells.py
 
-Colab opens a notebook alone, without the book around it. If `repository.url` of
-`_config.yml` names the book's public address, every notebook begins with a cell that
-fetches the book there and does nothing elsewhere; without an address it has no such
-cell. The cell is not rendered.
+Colab opens a notebook alone, without the book around it. The first cell of every
+notebook fetches the book there, from the `repository.url` of `_config.yml`; elsewhere
+it does nothing. It is not rendered. Run this when the address has changed.
 """
 
 from pathlib import Path
@@ -20,32 +19,33 @@ SOURCE = """\
 import sys
 
 if "google.colab" in sys.modules:  # Colab has opened this notebook alone
-    !git clone -q --depth 1 {url} /content/book
+    BOOK = "{url}"  # repository.url of _config.yml
+    assert BOOK, "this book has no public address yet to fetch it from"
+    !git clone -q --depth 1 {{BOOK}} /content/book
     %pip install -q /content/book
     %cd -q /content/book/chapters"""
 
 
-def shift(cells, by):
-    """Renumber executed cells, so that the counts of a notebook begin with 1."""
+def shift(cells):
+    """Renumber executed cells: one more has been run before them."""
     for cell in cells:
         if cell.cell_type == "code":
-            cell.execution_count += by
+            cell.execution_count += 1
             for output in cell.outputs:
                 if "execution_count" in output:
-                    output.execution_count += by
+                    output.execution_count += 1
 
 
 def update(path, url):
-    """Put the cell at the head of a notebook, or remove it if `url` is empty."""
+    """Put the cell at the head of a notebook, in place of the one that is there."""
     notebook = nbformat.read(path, as_version=4)
     cells = [cell for cell in notebook.cells if cell.id != ID]
-    shift(cells, len(cells) - len(notebook.cells))
-    if url:
-        shift(cells, 1)
-        source, tags = SOURCE.format(url=url), {"tags": ["remove-cell"]}
-        first = new_code_cell(source, id=ID, execution_count=1, metadata=tags)
-        cells.insert(0, first)
-    notebook.cells = cells
+    if len(cells) == len(notebook.cells):
+        shift(cells)
+    hidden = {"jupyter": {"source_hidden": True}, "tags": ["remove-cell"]}
+    source = SOURCE.format(url=url)
+    first = new_code_cell(source, id=ID, execution_count=1, metadata=hidden)
+    notebook.cells = [first, *cells]
     nbformat.write(notebook, path)
 
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pikepdf
 from playwright.sync_api import sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -18,6 +19,26 @@ READY = """async () => {
     document.querySelectorAll('details').forEach(e => e.open = true);
     await document.fonts.ready;
     await window.MathJax.startup.promise;
+    // Every element becomes an object of the PDF: one for a run of code in one colour
+    // is enough, where the page has one for each word.
+    for (const pre of document.querySelectorAll('pre:not(:has(a))')) {
+        const runs = [], texts = document.createTreeWalker(pre, NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) {
+            const text = texts.currentNode.data;
+            const style = getComputedStyle(texts.currentNode.parentElement);
+            const look = `color: ${style.color}; font-weight: ${style.fontWeight};`
+                + `font-style: ${style.fontStyle}`;
+            if (runs.length && (runs.at(-1).look === look || !text.trim()))
+                runs.at(-1).text += text;
+            else runs.push({look, text});
+        }
+        pre.replaceChildren(...runs.map(run => {
+            const span = document.createElement('span');
+            span.style = run.look;
+            span.textContent = run.text;
+            return span;
+        }));
+    }
     return document.querySelectorAll('.math').length
         - document.querySelectorAll('mjx-container').length;
 }"""
@@ -47,6 +68,13 @@ def print_pdf(page: Path, target: Path) -> None:
             tagged=True,
         )
         browser.close()
+    pack(target)
+
+
+def pack(path: Path) -> None:
+    """Compress what Chromium leaves plain: which words form a paragraph, and so on."""
+    with pikepdf.open(path, allow_overwriting_input=True) as pdf:
+        pdf.save(path, object_stream_mode=pikepdf.ObjectStreamMode.generate)
 
 
 if __name__ == "__main__":

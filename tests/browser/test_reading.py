@@ -1,0 +1,152 @@
+"""How a page reads: equations beside code, definitions of terms, figures, the index."""
+
+import re
+from collections import Counter
+
+import pytest
+
+CHAPTER = "chapters/03_rmsnorm.html"
+CARD = "#cell-070f0ccf > .equation-card"
+WIDE = 1680
+
+
+def test_equation_and_code_stand_side_by_side_where_there_is_room(open_page):
+    page = open_page(CHAPTER, width=WIDE)
+    card = page.locator(CARD)
+    assert card.locator("mjx-container").is_visible()
+    beside, code, contents = (
+        place.bounding_box()
+        for place in (
+            card,
+            page.locator("#cell-070f0ccf > .cell_input"),
+            page.locator(".bd-sidebar-secondary"),
+        )
+    )
+    assert abs(beside["y"] - code["y"]) < 2
+    assert code["x"] + code["width"] <= beside["x"]
+    assert beside["x"] + beside["width"] <= contents["x"]
+    assert "C × T" in card.locator("dd").first.inner_text()
+    card.locator(".card-equation a").click()
+    assert page.url.endswith("#equation-rmsnorm-forward")
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_elsewhere_the_card_is_a_folded_line_above_the_code(open_page, width):
+    page = open_page(CHAPTER, width=width)
+    card = page.locator(CARD)
+    assert not card.locator("mjx-container").is_visible()
+    assert card.bounding_box()["height"] < 40
+    card.locator("summary").click()
+    assert card.locator("mjx-container").is_visible()
+    page.emulate_media(media="print")
+    assert not card.is_visible()
+
+
+def test_no_anchor_or_number_comes_twice(site):
+    for path in sorted((site / "chapters").glob("*.html")):
+        text = path.read_text("utf-8")
+        for pattern in (
+            r' id="((?:equation|hint|cell|fig)-[^"]+)"',
+            r'class="eqno">(\([\d.]+\))',
+        ):
+            twice = [x for x, n in Counter(re.findall(pattern, text)).items() if n > 1]
+            assert twice == [], path.name
+
+
+def test_without_scripts_cards_and_definitions_are_there(browser, address):
+    context = browser.new_context(
+        viewport={"width": WIDE, "height": 900}, java_script_enabled=False
+    )
+    page = context.new_page()
+    page.goto(f"{address}/{CHAPTER}")
+    assert page.locator(f"{CARD} dl").is_visible()
+    assert page.locator("figure img.only-light").first.is_visible()
+    assert not page.locator("figure img.only-dark").first.is_visible()
+    page.locator("a.hint").first.hover()
+    assert page.locator(".hint-text").first.is_visible()
+    context.close()
+
+
+def test_a_definition_comes_with_the_pointer_or_the_keyboard_and_goes(open_page):
+    page = open_page(CHAPTER)
+    word, note = page.locator("a.hint").first, page.locator(".hint-text").first
+    assert word.get_attribute("aria-describedby") == note.get_attribute("id")
+    word.hover()
+    assert note.is_visible()
+    page.keyboard.press("Escape")
+    assert not note.is_visible()
+    page.mouse.move(0, 0)
+    word.hover()
+    assert note.is_visible()
+    note.hover()
+    assert note.is_visible(), "the pointer may go to the definition"
+    page.mouse.move(0, 0)
+    word.evaluate("e => e.focus({ focusVisible: true })")
+    assert note.is_visible()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/glossary.html#term-*")
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_definitions_stay_on_the_page_and_each_term_is_marked_once(open_page, width):
+    page = open_page(CHAPTER, width=width)
+    addresses = page.locator("a.hint").evaluate_all("all => all.map(e => e.href)")
+    assert len(addresses) == len(set(addresses)) > 5
+    for place in "h1, h2, h3, a a, pre, figcaption, .math, .contract".split(", "):
+        assert page.locator(f"{place} .hint").count() == 0, place
+    for i in range(len(addresses)):
+        page.locator("a.hint").nth(i).evaluate("e => e.focus({ focusVisible: true })")
+        box = page.locator(".hint-text").nth(i).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+
+
+def test_dark_pages_show_figures_in_light_ink(open_page):
+    page = open_page(CHAPTER, scheme="dark")
+    figure = page.locator("figure:has(img.only-dark)").first
+    figure.scroll_into_view_if_needed()
+    dark, light = figure.locator("img.only-dark"), figure.locator("img.only-light")
+    dark.wait_for()  # it is loaded when it comes into view
+    assert dark.is_visible() and not light.is_visible()
+    assert dark.get_attribute("alt") == light.get_attribute("alt")
+    corner, brightest = dark.evaluate(
+        """async e => {
+            await e.decode();
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [e.naturalWidth, e.naturalHeight];
+            const c = canvas.getContext("2d");
+            c.drawImage(e, 0, 0);
+            const pixels = c.getImageData(0, 0, canvas.width, canvas.height).data;
+            let most = 0;
+            for (let i = 0; i < pixels.length; i += 4)
+                if (pixels[i + 3] === 255) most = Math.max(most, pixels[i]);
+            return [pixels[3], most];
+        }"""
+    )
+    assert corner == 0 and brightest > 200
+
+
+def test_the_index_lists_terms_and_names(open_page):
+    page = open_page("index.html")
+    page.locator(".bd-sidebar-primary a", has_text=re.compile("^ *Index *$")).click()
+    for name in ("softmax", "online softmax", "rmsnorm_backward()", "GPT"):
+        links = page.locator(".genindextable a", has_text=name)
+        assert links.count() > 0, name
+
+
+def test_search_finds_and_code_is_coloured_in_the_dark(open_page):
+    page = open_page("search.html?q=sinkhorn", scheme="dark")
+    page.locator("#search-results li a").first.wait_for()
+    assert page.problems == []
+    page = open_page(CHAPTER, scheme="dark")
+    word = page.locator(".highlight .k").first
+    red, green, blue = map(
+        int, re.findall(r"\d+", word.evaluate("e => getComputedStyle(e).color"))[:3]
+    )
+    assert max(red, green, blue) > 128
+
+
+def test_a_page_waits_for_one_style_sheet_and_no_script(open_page):
+    page = open_page(CHAPTER)
+    assert page.locator("link[rel=stylesheet]").count() == 1
+    assert page.locator("head script[src]:not([defer]):not([async])").count() == 0
+    assert page.locator("script[src*=searchindex]").count() == 0
