@@ -38,9 +38,8 @@ def rmsnorm(x, y, r):
     C = x.dtype.type(x.shape[0])
     for t in range(x.shape[1]):
         mean = dot(x.T[t], x.T[t]) / C
-        if mean < np.inf:
-            r[t] = 1 / math.sqrt(mean + x.dtype.type(EPS))
-        else:
+        r[t] = 1 / math.sqrt(mean + x.dtype.type(EPS))
+        if not mean < np.inf:
             r[t] = inverse_size(x.T[t])
         for c in range(x.shape[0]):
             y[c, t] = x[c, t] * r[t]

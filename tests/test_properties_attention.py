@@ -276,6 +276,9 @@ def test_other_numbers_of_heads_are_refused(n_head):
         for bad in (0, -1, 1.5, None):
             with pytest.raises(ValueError, match=f"^{name} is"):
                 microgpt.flash_attention(q, q, q, 2, **{name: bad})
+            m = np.ones((2, 5), order="F")
+            with pytest.raises(ValueError, match=f"^{name} is"):
+                microgpt.flash_attention_backward(q, q, q, q, q, m, m, 2, **{name: bad})
 
 
 def test_probabilities_must_fit():

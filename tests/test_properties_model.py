@@ -385,14 +385,28 @@ class Replay:
 @pytest.mark.equation("sampling-lanes", "sampling-stop")
 def test_lanes_speak_as_one_model_does(prompt, monkeypatch):
     """Every document of a batch is the one that `sample` draws with its numbers."""
-    monkeypatch.setattr(sampling, "LANES", 8)
-    gpt, corpus, rng = tiny(), small_corpus(), random.Random(1)
+    monkeypatch.setattr(sampling, "LANES", 16)
+    gpt, corpus, rng = tiny(n_layer=3), small_corpus(), random.Random(1)
     size = 6 - len(prompt)
-    rows = [[rng.random() for _ in range(size)] for _ in range(11)]
-    found = microgpt.sample_many(gpt, corpus, random.Random(1), 11, 0.8, prompt)
+    rows = [[rng.random() for _ in range(size)] for _ in range(19)]
+    found = microgpt.sample_many(gpt, corpus, random.Random(1), 19, 0.8, prompt)
     expected = [microgpt.sample(gpt, corpus, Replay(row), 0.8, prompt) for row in rows]
     assert found == expected
     assert len({len(text) for text in found}) > 1  # some have ended early
+
+
+def test_lanes_forget_what_they_held(monkeypatch):
+    """Maxima and sums of earlier positions and documents do not reach the next one."""
+    monkeypatch.setattr(sampling, "LANES", 8)
+    gpt, results = tiny(), []
+    for old in (0.0, 1e4, np.inf):
+        c = model.allocate(sampling.lane_shapes(gpt.config), gpt.dtype)
+        c.z[:] = np.random.default_rng(1).normal(size=c.z.shape)
+        for x in (c.m, c.l, c.correction, c.p, c.o_t, c.q_t, c.y):
+            x.fill(old)
+        sampling.attend_lanes(gpt.parameters, c, 1, 2)
+        results.append(c.y.tobytes())
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
