@@ -75,8 +75,8 @@ lab: $(READY) ## open the chapters in Jupyter Lab
 export: $(READY) ## write microgpt/ from the chapters
 	$(BIN)/python tools/export_package.py
 
-run: $(READY) ## run the chapters in place and store their outputs
-	$(BIN)/python tools/run_chapters.py $(CHAPTERS)
+run: $(READY) ## run the chapters in place and store their outputs; FRESH=1 for new times
+	$(BIN)/python tools/run_chapters.py $(if $(FRESH),,--keep) $(CHAPTERS)
 
 lock: $(READY) ## pin what requirements.in asks for; UPGRADE=1 for the newest versions
 	$(BIN)/uv pip compile requirements.in --output-file requirements.txt --quiet \

@@ -4,7 +4,8 @@
     python tools/run_chapters.py --into DIR chapters/*.ipynb
 
 What is stored does not depend on when or how often it was run: no time stamps, no
-widget state, counts from 1, stable cell ids; only measured numbers can differ.
+widget state, counts from 1, stable cell ids; only measured numbers can differ. With
+--keep they are those of the run before, if nothing else in the notebook has changed.
 """
 
 import argparse
@@ -23,6 +24,7 @@ sys.path.append(str(ROOT / "_ext"))
 from records import record_run  # noqa: E402
 
 KEEP = {"tags", "mystnb", "jupyter", "slideshow"}
+MEASURED = "nbval-ignore-output"  # the tag of cells whose numbers are measured
 QUIET = {"TQDM_DISABLE": "1", "PYTHON_COLORS": "0", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -54,9 +56,26 @@ def normalise(notebook):
     return notebook
 
 
-def execute(path, target):
+def keep_measurements(notebook, before):
+    """Take all cells from `before`, if they differ in measured outputs at most."""
+
+    def told(found):
+        cells = (dict(cell) for cell in found.cells)
+        return [
+            cell | {"outputs": []}
+            if MEASURED in cell["metadata"].get("tags", [])
+            else cell
+            for cell in cells
+        ]
+
+    if told(notebook) == told(before):
+        notebook.cells = before.cells
+
+
+def execute(path, target, keep=False):
     """Run one notebook from its own folder and write it, normalised, to `target`."""
     notebook = nbformat.read(path, as_version=4)
+    before = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
         timeout=1800,
@@ -67,12 +86,17 @@ def execute(path, target):
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute(env=os.environ | QUIET)
-    nbformat.write(normalise(notebook), target)
+    normalise(notebook)
+    if keep:
+        keep_measurements(notebook, before)
+    nbformat.write(notebook, target)
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--into", type=Path, help="folder for the executed copies")
+    help_ = "keep the times that are stored, if nothing else has changed"
+    arguments.add_argument("--keep", action="store_true", help=help_)
     arguments.add_argument("notebooks", type=Path, nargs="+")
     args = arguments.parse_args()
     total = len(args.notebooks)
@@ -80,7 +104,7 @@ def main():
         print(f"[{i}/{total}] {path} ... ", end="", flush=True)
         began = time.perf_counter()
         try:
-            execute(path, (args.into or path.parent) / path.name)
+            execute(path, (args.into or path.parent) / path.name, args.keep)
         except CellExecutionError as error:
             print(f"failed\n{error}", file=sys.stderr)
             return 1
