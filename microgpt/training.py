@@ -39,6 +39,7 @@ from microgpt.model import (
     write_file,
 )
 
+# %% chapters/08_training.ipynb #09dbb5e6
 from .data import Corpus, token_ids
 from .flash import FlashWorkspace
 from .matrix import check_size, compiled, in_threads, inlined, kernel
