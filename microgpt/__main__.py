@@ -12,8 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from microgpt.model import (
+    GPT,
+    GPTConfig,
+    beside,
+    load_model,
+    parameter_count,
+    save_model,
+    write_beside,
+)
+
 from .data import load_corpus
-from .model import GPT, GPTConfig, load_model, parameter_count, save_model
 from .sampling import sample
 from .training import train
 
@@ -65,11 +74,6 @@ def positive(text: str) -> float:
 
 
 # %% chapters/11_command_line.ipynb #244ddde5
-def beside(path: Path) -> Path:
-    """Where the content of `path` is written before it is complete."""
-    return path.with_name(path.name + ".partial")
-
-
 def output_file(text: str) -> Path:
     """An argparse type: a path that a file can be written to when the work is done.
 
@@ -83,11 +87,11 @@ def output_file(text: str) -> Path:
         beside(path).touch(exist_ok=False)
         beside(path).unlink()
     except FileExistsError:
-        reason = f"{text!r} cannot be written: {beside(path)} is in the way"
-        raise argparse.ArgumentTypeError(reason) from None
+        why = f"{text!r} cannot be written: {beside(path)} is in the way"
+        raise argparse.ArgumentTypeError(why) from None
     except OSError as error:
-        reason = f"{text!r} cannot be written: {error.strerror}"
-        raise argparse.ArgumentTypeError(reason) from None
+        why = f"{text!r} cannot be written: {error.strerror}"
+        raise argparse.ArgumentTypeError(why) from None
     return path
 
 
@@ -107,15 +111,15 @@ SHARED = (
 TRAIN = (
     ("--input", str, "input.txt", "F", "text file in UTF-8, one document a line"),
     ("--steps", at_least(1), 1000, "N", "training steps"),
-    ("--batch-size", at_least(1), 1, "D", "documents in a step"),
-    ("--threads", at_least(1), 1, "T", "share a step of many documents; same result"),
+    ("--batch-size", at_least(1), 1, "B", "documents in a step"),
+    ("--threads", at_least(1), 1, "P", "share a step of many documents; same result"),
     ("--lr", positive, 0.01, "LR", "learning rate of the first step; it falls to 0"),
-    ("--dtype", ("float64", "float32"), "float64", "D", "float64 or float32"),
+    ("--dtype", ("float64", "float32"), "float64", "TYPE", "float64 or float32"),
     ("--start", ("seed", "asymmetric"), "seed", "START", "seed or asymmetric streams"),
     ("--n-embd", at_least(1), 16, "C", "features of a position, multiple of --n-head"),
     ("--n-head", at_least(1), 4, "H", "attention heads"),
     ("--n-layer", at_least(1), 1, "L", "layers"),
-    ("--block-size", at_least(1), 16, "B", "positions that the model can look back on"),
+    ("--block-size", at_least(1), 16, "POS", "positions that a model can look back on"),
     ("--losses", output_file, None, "CSV", "write the loss of every step here"),
     ("--save", output_file, None, "M", "write the model here, as safetensors"),
     ("--checkpoint", checkpoint_file, None, "FILE", "keep the unfinished run here"),
@@ -132,16 +136,17 @@ SAMPLE = (
 # %% chapters/11_command_line.ipynb #86d75995
 def add_command(commands, name: str, run, purpose: str, options) -> Parser:
     """Add the command `name`, which calls `run`, with the rows of `options`."""
-    parser = commands.add_parser(name, help=purpose, description=purpose)
-    parser.set_defaults(run=run)
+    command = commands.add_parser(name, help=purpose, description=purpose)
+    command.set_defaults(run=run)
     for option, kind, default, metavar, text in (*options, *SHARED):
         if kind is bool:
-            parser.add_argument(option, action="store_true", help=text)
+            command.add_argument(option, action="store_true", help=text)
             continue
         text += "" if default in (None, "") else " (default: %(default)s)"
         rule = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
-        parser.add_argument(option, **rule, default=default, metavar=metavar, help=text)
-    return parser
+        rule |= {"default": default, "metavar": metavar, "help": text}
+        command.add_argument(option, **rule)
+    return command
 
 
 def parser() -> Parser:
@@ -167,11 +172,7 @@ def write_losses(path: Path, losses) -> None:
     Raises OSError where they cannot be written.
     """
     lines = [f"{step},{float(loss)!r}\n" for step, loss in enumerate(losses, 1)]
-    try:
-        beside(path).write_text("step,loss\n" + "".join(lines), encoding="utf-8")
-        beside(path).replace(path)
-    finally:
-        beside(path).unlink(missing_ok=True)
+    write_beside(path, ("step,loss\n" + "".join(lines)).encode())
 
 
 # %% chapters/11_command_line.ipynb #5c1d7e20
@@ -187,8 +188,8 @@ def check_files(args) -> None:
     if args.resume and not args.checkpoint:
         raise ValueError("--resume needs --checkpoint FILE, the file to go on from")
     if args.checkpoint and args.checkpoint.exists() and not args.resume:
-        reason = "is there already; add --resume or remove it"
-        raise ValueError(f"{args.checkpoint} {reason}")
+        why = "is there already; add --resume or remove it"
+        raise ValueError(f"{args.checkpoint} {why}")
 
 
 # %% chapters/11_command_line.ipynb #24fdda6d

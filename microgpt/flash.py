@@ -140,19 +140,16 @@ def running_maximum(s, n_keys, m, correction):
 def exponential_below(s, n, n_keys, m):
     """s[i, j, g] becomes e^(s[i, j, g] - m[i, g]) for n queries and n_keys keys.
 
-    s: (B queries x B keys x G); m: (B x G). Rows up to the next multiple of eight are
-    computed along. Chapter 6, :eq:`flash-online`.
+    s: (B queries x B keys x G), B at least n rounded up to a multiple of eight, since
+    rows up to there are computed along; m: (B x G). Chapter 6, :eq:`flash-online`.
     """
     rows = (n + 7) // 8 * 8
-    if np.finfo(s.dtype).bits == 32:
-        for g in range(s.shape[2]):
-            for j in range(n_keys):
-                for i in range(rows):
+    for g in range(s.shape[2]):
+        for j in range(n_keys):
+            for i in range(rows):
+                if np.finfo(s.dtype).bits == 32:
                     s[i, j, g] = exp_negative_float32(s[i, j, g] - m[i, g])
-    else:
-        for g in range(s.shape[2]):
-            for j in range(n_keys):
-                for i in range(rows):
+                else:
                     s[i, j, g] = exp_negative_float64(s[i, j, g] - m[i, g])
 
 
@@ -411,8 +408,9 @@ def score_gradient(s, n, n_keys, m, inverse_l, delta, dp):
     """s becomes p = e^(s - m) / l, dp becomes ds = p (dp - delta).
 
     s, dp: (B queries x B keys x G), of which n queries and n_keys keys are in use;
-    m, inverse_l, delta: (B x G). Rows from the next multiple of eight on stay as they
-    are. Chapter 6, :eq:`flash-recompute` and :eq:`flash-score-gradient`.
+    m, inverse_l, delta: (B x G). B is at least n rounded up to a multiple of eight;
+    rows from there on stay as they are. Chapter 6, :eq:`flash-recompute` and
+    :eq:`flash-score-gradient`.
     """
     rows = (n + 7) // 8 * 8
     for g in range(s.shape[2]):
@@ -435,9 +433,7 @@ def load_query_tile(do, q, o, m, l, h0, u, n, tile, w):
     """
     i0, one = u * tile, q.dtype.type(1)
     inverse_sqrt_d = q.dtype.type(1 / math.sqrt(w.k.shape[0]))
-    for x in (w.q_t, w.do_t, w.dq_t):
-        fill_stack(item(x, u), 0.0)
-    for x in (w.q, w.do):
+    for x in (w.q_t, w.do_t, w.dq_t, w.q, w.do):
         fill_stack(item(x, u), 0.0)
     load_rows(q, h0, i0, n, inverse_sqrt_d, item(w.q_t, u))
     load_rows(do, h0, i0, n, one, item(w.do_t, u))

@@ -290,27 +290,32 @@ def transpose_block(a, i, j, out):
 
 @type_callable(transpose_block)
 def type_transpose_block(context):
-    """For numba: `transpose_block` returns nothing in compiled code. Chapter 2."""
-    return lambda a, i, j, out: types.none
+    """For numba: nothing is returned; gaps, or two types, are refused. Chapter 2."""
+
+    def result(a, i, j, out):
+        fits = a.dtype == out.dtype and "A" not in (a.layout, out.layout)
+        return types.none if fits else None
+
+    return result
 
 
 # %% chapters/02_matrix.ipynb #6b0d3f13
-def swap_quarters(builder, columns, size):
+def swap_quarters(builder, registers, size):
     """Exchange quarters of `size` x `size` in every block of twice that size.
 
-    The upper right quarter for the lower left one. columns: the values of eight
-    vector registers, changed in place; builder: appends the instructions. Chapter 2,
+    The upper right quarter for the lower left one. registers: eight of them, a
+    column each, changed in place; builder: appends the instructions. Chapter 2,
     :eq:`matrix-transpose-block`.
     """
-    lanes = range(BLOCK)
-    left = [BLOCK + k - size if k & size else k for k in lanes]
-    right = [BLOCK + k if k & size else k + size for k in lanes]
+    left = [BLOCK + k - size if k & size else k for k in range(BLOCK)]
+    right = [BLOCK + k if k & size else k + size for k in range(BLOCK)]
     kind = ir.VectorType(ir.IntType(32), BLOCK)
-    for c in lanes:
+    masks = [ir.Constant(kind, lanes) for lanes in (left, right)]
+    for c in range(BLOCK):
         if not c & size:
-            pair = columns[c], columns[c + size]
-            columns[c] = builder.shuffle_vector(*pair, ir.Constant(kind, left))
-            columns[c + size] = builder.shuffle_vector(*pair, ir.Constant(kind, right))
+            pair = registers[c], registers[c + size]
+            registers[c] = builder.shuffle_vector(*pair, masks[0])
+            registers[c + size] = builder.shuffle_vector(*pair, masks[1])
 
 
 # %% chapters/02_matrix.ipynb #6b0d3f17
@@ -335,10 +340,10 @@ def compile_transpose_block(context, builder, signature, arguments):
                 cgutils.pointer_add(builder, x.data, step), vector.as_pointer()
             )
 
-    columns = [builder.load(at, align=width) for at in columns_at(0, i, j)]
+    registers = [builder.load(at, align=width) for at in columns_at(0, i, j)]
     for size in (4, 2, 1):
-        swap_quarters(builder, columns, size)
-    for value, at in zip(columns, columns_at(3, j, i), strict=True):
+        swap_quarters(builder, registers, size)
+    for value, at in zip(registers, columns_at(3, j, i), strict=True):
         builder.store(value, at, align=width)
     return context.get_dummy_value()
 
@@ -346,7 +351,7 @@ def compile_transpose_block(context, builder, signature, arguments):
 # %% chapters/02_matrix.ipynb #ba374b51
 @kernel
 def transpose(a, out):
-    """out = a', a (m x n), out (n x m).
+    """out = a', a (m x n), out (n x m), both column-major and of one type.
 
     Block by block, and number by number what is left over. The backward of a transpose
     is a transpose. Chapter 2, :eq:`matrix-transpose`, :eq:`matrix-transpose-block` and
@@ -491,7 +496,8 @@ BIAS32, SHIFT32 = np.int32(127), np.int32(23)
 def exp2_float32(z):
     """2^z of a float32 from -127 to 128, or of nan. Chapter 2, :eq:`matrix-exp-taylor`.
 
-    The relative error is at most 6 units of 2^-24 where the result is at least 2^-126.
+    The relative error is at most 6 units of 2^-24 for z from -126 to below 127.5; from
+    127.5 on the result is inf, and below -126.5 it is 0.
     """
     n = np.rint(z)
     total = TAYLOR32[0]
@@ -502,7 +508,10 @@ def exp2_float32(z):
 
 @inlined
 def exp2_float64(z):
-    """2^z of a float64 from -1023 to 1024, or of nan, as `exp2_float32`. Chapter 2."""
+    """2^z of a float64 from -1023 to 1024, or of nan, as `exp2_float32`. Chapter 2.
+
+    It is inf from 1023.5 on, and 0 below -1022.5.
+    """
     n = np.rint(z)
     total = TAYLOR64[0]
     for coefficient in TAYLOR64[1:]:

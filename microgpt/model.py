@@ -674,6 +674,11 @@ def flush_folder(folder: Path) -> None:
             os.close(number)
 
 
+def beside(path: Path) -> Path:
+    """Where the content of `path` is written before it is complete. Chapter 7."""
+    return path.with_name(path.name + ".partial")
+
+
 def write_beside(path: Path, data: bytes) -> None:
     """Write a file next to `path`, flush it to the disk, then give it that name.
 
@@ -681,7 +686,7 @@ def write_beside(path: Path, data: bytes) -> None:
     """
     if path.exists() and not path.is_file():
         raise OSError(f"{path}: not an ordinary file")
-    partial = path.with_name(path.name + ".partial")
+    partial = beside(path)
     try:
         with partial.open("wb") as file:
             file.write(data)

@@ -279,9 +279,9 @@ def group_gradients(p, g, gradient, a, w, documents, i, last, batch_size):
 # %% chapters/08_training.ipynb #c4a1e08f
 @kernel
 def add_to(x, y):
-    """x += y, vectors of one length. Chapter 8, :eq:`training-batch`."""
+    """y += x, vectors of one length. Chapter 8, :eq:`training-batch`."""
     for i in range(x.shape[0]):
-        x[i] += y[i]
+        y[i] += x[i]
 
 
 @inlined
@@ -293,7 +293,7 @@ def update_weights(weights, gradients, m, v, low, high, step, recipe):
     """
     total = gradients[0][low:high]
     for k in range(1, gradients.shape[0]):
-        add_to(total, gradients[k][low:high])
+        add_to(gradients[k][low:high], total)
     rate = linear_schedule(recipe.lr, step, recipe.steps)
     beta1, beta2, eps = recipe.beta1, recipe.beta2, recipe.eps
     own = weights[low:high], total, m[low:high], v[low:high]
@@ -331,7 +331,7 @@ def train_steps(
 
 # %% chapters/08_training.ipynb #147fd9a8
 def run_steps(state: State, recipe: Recipe, done: int, documents, losses) -> None:
-    """`train_steps` in each of recipe.threads threads; all of them must be running.
+    """`train_steps` in recipe.threads threads, all at once: they wait for one another.
 
     state: made for as many threads; the rest as in `train_steps`. Chapter 8,
     :eq:`training-batch`.
@@ -435,7 +435,11 @@ def uninterrupted():
 
 # %% chapters/08_training.ipynb #1e87c5d2
 class Run:
-    """A run of training, as far as it is done. Chapter 8, :eq:`training-run`."""
+    """A run of training, as far as it is done. Chapter 8, :eq:`training-run`.
+
+    arrays: weights, m and v by name, flat; losses: (steps,), nan where not made yet;
+    done: the number of steps made.
+    """
 
     def __init__(self, model: GPT, corpus: Corpus, recipe: Recipe):
         self.model, self.corpus, self.recipe = model, corpus, recipe
@@ -456,8 +460,8 @@ class Run:
     def make_steps(self, start: int, stop: int) -> None:
         """Make the steps start .. stop - 1; none, to compile what they need."""
         size = self.model.config.block_size
-        count = max(stop - start, 1)
-        documents = pack_documents(self.corpus, start, self.recipe, count, size)
+        steps = max(stop - start, 1)
+        documents = pack_documents(self.corpus, start, self.recipe, steps, size)
         losses = self.losses[start:stop]
         run_steps(self.state, self.recipe, start, documents, losses)
 
@@ -466,8 +470,9 @@ class Run:
 def advance(run: Run, stop: int) -> None:
     """Make the steps up to `stop`. Chapter 8, :eq:`training-run`.
 
-    Raises FloatingPointError where `check_finite` does; the model is then left as it
-    was before the step with the first loss that is not finite.
+    Raises FloatingPointError where `check_finite` does. Where a loss was not finite,
+    the run is then as it was before that step; where only parameters are not, as it was
+    after the last step.
     """
     before = [x.copy() for x in run.arrays.values()]
     with uninterrupted():
@@ -478,6 +483,7 @@ def advance(run: Run, stop: int) -> None:
                 x[:] = old
             stop = run.done + bad[0] + 1
             run.make_steps(run.done, stop - 1)
+            run.done = stop - 1
         loss, params = run.losses[stop - 1], run.model.params
         check_finite(loss, params, stop, run.recipe.lr)
         run.done = stop

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import microgpt
 from microgpt import flash
-from microgpt.matrix import exponential, matmul, matmul_add
+from microgpt.matrix import exponential, matmul, matmul_add, transpose
 
 pytestmark = pytest.mark.skipif(
     bool(numba.config.DISABLE_JIT), reason="nothing is compiled, so nothing to compare"
@@ -256,6 +256,14 @@ def test_products_keep_the_order_of_their_sums(dtype, transposed):
         triple_loop(x, y, compiled)
         triple_loop.py_func(x, y, interpreted)
         assert compiled.tobytes() == interpreted.tobytes()
+
+
+def test_transpose_refuses_what_its_blocks_would_spoil():
+    out = np.zeros((16, 16), order="F")
+    with pytest.raises(numba.TypingError):
+        transpose(np.zeros((32, 16), order="F")[::2], out)
+    with pytest.raises(numba.TypingError):
+        transpose(np.zeros((16, 16), "float32", order="F"), out)
 
 
 def check_exponential(values, dtype):

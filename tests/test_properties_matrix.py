@@ -156,6 +156,26 @@ def test_compiled_views_are_the_same(m, n, p, data):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.skipif(not numba.config.DISABLE_JIT, reason="compiled code is not patched")
+@given(rows, columns)
+def test_blocks_lie_inside(m, n):
+    """In compiled code nothing checks where a block begins."""
+    seen, block = [], matrix.transpose_block
+
+    def watch(a, i, j, out):
+        assert 0 <= i <= m - 8 and 0 <= j <= n - 8
+        seen.append((i, j))
+        block(a, i, j, out)
+
+    a = np.asfortranarray(np.arange(float(m * n)).reshape(m, n))
+    out = np.zeros((n, m), order="F")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matrix, "transpose_block", watch)
+        matrix.transpose(a, out)
+    assert seen == [(i, j) for j in range(0, n - 7, 8) for i in range(0, m - 7, 8)]
+    same_bits(out, a.T)
+
+
 @given(draws(), rows, columns)
 def test_elementwise(x, m, n):
     """fill, add, scale, transpose, relu: one rounded operation, or none."""
@@ -278,6 +298,20 @@ def test_exponential_at_its_borders(dtype, bits):
     z = np.array([[e * math.log(2) for e in beyond]], dtype).T.copy("F")
     matrix.exponential(z)
     assert z.ravel().tolist() == [0.0, 0.0, np.inf, np.inf]
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float32", 32), ("float64", 64)])
+@pytest.mark.equation("matrix-exp")
+def test_exponentials_of_negative_numbers(dtype, bits):
+    """The short form has the bits of the long one."""
+    short, long_one = (
+        getattr(matrix, f"{name}_float{bits}") for name in ("exp_negative", "exp")
+    )
+    lowest = (np.finfo(dtype).minexp - 1) * math.log(2)
+    x = np.append(np.linspace(1.1 * lowest, 0, 1001), [-0.0, -1e30, -np.inf, np.nan])
+    with np.errstate(all="ignore"):
+        for number in x.astype(dtype):
+            same_bits(np.array(short(number)), np.array(long_one(number)))
 
 
 @pytest.mark.parametrize("degree", [0, 1, 6])
