@@ -674,6 +674,7 @@ def flush_folder(folder: Path) -> None:
             os.close(number)
 
 
+# %% chapters/07_model.ipynb #b61d0f40
 def beside(path: Path) -> Path:
     """Where the content of `path` is written before it is complete. Chapter 7."""
     return path.with_name(path.name + ".partial")

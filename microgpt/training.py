@@ -437,15 +437,13 @@ def uninterrupted():
 class Run:
     """A run of training, as far as it is done. Chapter 8, :eq:`training-run`.
 
-    arrays: weights, m and v by name, flat; losses: (steps,), nan where not made yet;
-    done: the number of steps made.
+    arrays: weights, m and v, flat; losses: (steps,), nan if not made; done: steps made.
     """
 
     def __init__(self, model: GPT, corpus: Corpus, recipe: Recipe):
         self.model, self.corpus, self.recipe = model, corpus, recipe
-        self.state = training_state(model, recipe.batch_size, recipe.threads)
-        self.arrays = {"weights": self.state.weights}
-        self.arrays |= {"m": self.state.m, "v": self.state.v}
+        s = self.state = training_state(model, recipe.batch_size, recipe.threads)
+        self.arrays = {"weights": s.weights, "m": s.m, "v": s.v}
         self.losses, self.done = np.full(recipe.steps, np.nan), 0
 
     @cached_property

@@ -36,7 +36,7 @@ def export(package: Path) -> None:
     )
     subprocess.run([*ruff, "format", "-q", *config, package], check=True)
     for stale in package.glob("__pycache__/kernels-*"):
-        shutil.rmtree(stale)
+        shutil.rmtree(stale, ignore_errors=True)  # one may be in use
 
 
 if __name__ == "__main__":
