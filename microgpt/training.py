@@ -479,7 +479,7 @@ def advance(run: Run, stop: int) -> None:
         if len(bad):
             for x, old in zip(run.arrays.values(), before, strict=True):
                 x[:] = old
-            stop = run.done + bad[0] + 1
+            stop = run.done + int(bad[0]) + 1
             run.make_steps(run.done, stop - 1)
             run.done = stop - 1
         loss, params = run.losses[stop - 1], run.model.params

@@ -201,7 +201,7 @@ def test_vectors_are_added(x, n):
     a, b = x(n), x(n)
     with np.errstate(**QUIET):
         expected = a + b
-        training.add_to(a, b)
+        training.add_to(b, a)
     same_bits(a, expected)
 
 
