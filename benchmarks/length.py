@@ -24,7 +24,10 @@ class Worker:
         setting = Setting(dtype="float32")
         problem = Problem(setting)
         recipe = training.Recipe(steps, 0.01, 0.85, 0.99, 1e-8, 1, 1)
-        run = training.Run(problem.model("float32"), problem.corpus, recipe)
+        model = problem.model("float32")
+        for name, x in problem.weights.items():
+            model.params[name][...] = x
+        run = training.Run(model, problem.corpus, recipe)
         run.make_steps(0, 0)
         times, resident, size = [], [], steps // WINDOWS
         for window in range(WINDOWS):
