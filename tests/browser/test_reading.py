@@ -26,7 +26,7 @@ def test_equation_and_code_stand_side_by_side_where_there_is_room(open_page):
     assert code["x"] + code["width"] <= beside["x"]
     assert beside["x"] + beside["width"] <= contents["x"]
     assert "C × T" in card.locator("dd").first.inner_text()
-    card.locator(".card-equation a").click()
+    card.locator('.card-equation a[href$="#equation-rmsnorm-forward"]').click()
     assert page.url.endswith("#equation-rmsnorm-forward")
 
 
