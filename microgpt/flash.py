@@ -404,24 +404,20 @@ def load_statistics(do, o, m, l, h0, start, n, tile_m, inverse_l, delta):
 
 # %% chapters/06_flash_attention.ipynb #ddb0f91d
 @kernel
-def score_gradient(s, n, n_keys, m, inverse_l, delta, dp):
-    """s becomes p = e^(s - m) / l, dp becomes ds = p (dp - delta).
+def score_gradient(p, n, n_keys, inverse_l, delta, dp):
+    """p, exponentials, are divided by l; dp becomes ds = p (dp - delta).
 
-    s, dp: (B queries x B keys x G), of which n queries and n_keys keys are in use;
-    m, inverse_l, delta: (B x G). B is at least n rounded up to a multiple of eight;
-    rows from there on stay as they are. Chapter 6, :eq:`flash-recompute` and
+    p, dp: (B queries x B keys x G), of which n queries and n_keys keys are in use;
+    inverse_l, delta: (B x G). Like `exponential_below` it ends with the multiple of
+    eight rows that holds the last query. Chapter 6, :eq:`flash-recompute` and
     :eq:`flash-score-gradient`.
     """
     rows = (n + 7) // 8 * 8
-    for g in range(s.shape[2]):
+    for g in range(p.shape[2]):
         for j in range(n_keys):
             for i in range(rows):
-                if np.finfo(s.dtype).bits == 32:
-                    s[i, j, g] = exp_negative_float32(s[i, j, g] - m[i, g])
-                else:
-                    s[i, j, g] = exp_negative_float64(s[i, j, g] - m[i, g])
-                s[i, j, g] *= inverse_l[i, g]
-                dp[i, j, g] = s[i, j, g] * (dp[i, j, g] - delta[i, g])
+                p[i, j, g] *= inverse_l[i, g]
+                dp[i, j, g] = p[i, j, g] * (dp[i, j, g] - delta[i, g])
 
 
 # %% chapters/06_flash_attention.ipynb #1580ed35
@@ -458,7 +454,8 @@ def flash_tile_pair(u, i0, n, j0, n_keys, past, causal, w):
     if causal and j0 + n_keys > past + i0:
         mask_tile(w.s, n, n_keys, j0, past + i0)
     m, inverse_l, delta = item(w.m, u), item(w.l, u), item(w.delta, u)
-    score_gradient(w.s, n, n_keys, m, inverse_l, delta, w.dp)
+    exponential_below(w.s, n, n_keys, m)
+    score_gradient(w.s, n, n_keys, inverse_l, delta, w.dp)
     for g in range(w.k.shape[2]):
         p, ds = layer(w.s, g, 0, n_keys), layer(w.dp, g, 0, n_keys)
         matmul_add(item(item(w.do, u), g), p, layer(w.dv, g, 0, n_keys))

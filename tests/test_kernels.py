@@ -157,7 +157,7 @@ ARGUMENTS = {
     "flash.flash_forward": flash_forward,
     "flash.load_statistics": statistics,
     "flash.score_gradient": lambda x, m, n, p: (
-        x(16, n, p), min(m, 16), n, x(16, p), x(16, p), x(16, p), x(16, n, p),
+        x(16, n, p), min(m, 16), n, x(16, p), x(16, p), x(16, n, p),
     ),
     "flash.flash_backward": flash_backward,
     "model.embed": lambda x, m, n, p: (
