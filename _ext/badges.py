@@ -50,6 +50,16 @@ def read_notebook(path):
     return cells, None
 
 
+def code_cells(app, doctree):
+    """The code cells of a chapter in its document tree: (container, cell, module)."""
+    path = Path(app.env.doc2path(app.env.docname))
+    if path.suffix == ".ipynb":
+        cells, module = read_notebook(path)
+        for container in list(doctree.findall(nodes.container)):
+            if container.get("nb_element") == "cell_code":
+                yield container, cells[container["cell_index"]], module
+
+
 def cell_label(document, cell_id):
     """The name by which `{ref}` finds a code cell."""
     return f"{PurePosixPath(document).name}-{cell_id}"
@@ -99,15 +109,8 @@ def make_badge(module, names, docname):
 def mark_cells(app, doctree):
     """Make every code cell a target; give exported ones their badge."""
     docname = app.env.docname
-    path = Path(app.env.doc2path(docname))
-    if path.suffix != ".ipynb":
-        return
-    cells, module = read_notebook(path)
     labels = app.env.get_domain("std").anonlabels
-    for container in list(doctree.findall(nodes.container)):
-        if container.get("nb_element") != "cell_code":
-            continue
-        cell = cells[container["cell_index"]]
+    for container, cell, module in code_cells(app, doctree):
         anchor = f"cell-{cell.id}"
         container["ids"].append(anchor)
         labels[cell_label(docname, cell.id)] = docname, anchor

@@ -8,9 +8,8 @@ beside the code, elsewhere it is folded above it; paper goes without.
 
 import ast
 import re
-from pathlib import Path
 
-from badges import read_notebook, reference_to
+from badges import code_cells, reference_to
 from docutils import nodes
 from equations import CITED_IN_DOCSTRING, EXPORT, Code, documented
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -65,15 +64,9 @@ def read_cell(source):
 def add_cards(app, doctree):
     """Put a card into every exported cell that implements equations."""
     docname = app.env.docname
-    path = Path(app.env.doc2path(docname))
-    if path.suffix != ".ipynb":
-        return
-    cells, _ = read_notebook(path)
-    for container in list(doctree.findall(nodes.container)):
-        if container.get("nb_element") != "cell_code":
-            continue
-        source = cells[container["cell_index"]].source
-        labels, shapes = read_cell(source) if EXPORT.match(source) else ([], [])
+    for container, cell, _ in code_cells(app, doctree):
+        exported = EXPORT.match(cell.source)
+        labels, shapes = read_cell(cell.source) if exported else ([], [])
         if labels:
             card = equation_card(labels=labels, shapes=shapes)
             for label in labels:
