@@ -23,19 +23,20 @@ def folder(root):
 def load(root, name):
     """The records of one kind, by file; empty if there are none."""
     path = folder(root) / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def save(root, name, records):
     """Add records to those that are there."""
     path = folder(root) / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(load(root, name) | records, indent=1, sort_keys=True))
+    text = json.dumps(load(root, name) | records, indent=1, sort_keys=True)
+    path.write_text(text, encoding="utf-8")
 
 
 def digest(path):
     """Tells whether a file is still what was run: of a notebook, its code counts."""
-    text = Path(path).read_text()
+    text = Path(path).read_text("utf-8")
     if path.suffix == ".ipynb":
         cells = json.loads(text)["cells"]
         code = ("".join(c["source"]) for c in cells if c["cell_type"] == "code")
@@ -48,11 +49,18 @@ def circumstances():
     return {
         "day": datetime.date.today().isoformat(),
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "python": platform.python_version(),
         "numba": version("numba"),
         "numpy": version("numpy"),
     }
+
+
+def cores():
+    """How many cores this process may use, or has, where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor():
