@@ -7,7 +7,7 @@ BOOK   := _build/book
 BENCH  := .venv-bench
 VERSIONS := .venv-versions
 # the other chapters take long without the compiler, or show what it makes
-UNCOMPILED := chapters/01_data.ipynb chapters/04_hyper_connections.ipynb
+UNCOMPILED := $(addprefix chapters/,01_data.ipynb 03_rmsnorm.ipynb 04_hyper_connections.ipynb)
 PACKAGE_TESTS := $(addprefix tests/test_,attention.py command_line.py data.py kernels.py model.py)
 CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
 # Printed numbers must not depend on how many threads a matrix product uses.
@@ -42,9 +42,13 @@ pdf: $(READY) ## print the whole book, as its outputs are stored, into one PDF
 test: $(READY) ## unit tests and every chapter, cell by cell
 	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile
 
-test-other-cpu: $(READY) ## the chapters once more, as on a processor without vector instructions
-	NUMBA_CPU_NAME=generic OPENBLAS_CORETYPE=Prescott OPENBLAS_NUM_THREADS=2 \
-	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL" \
+CPU ?= generic
+generic := NUMBA_CPU_NAME=generic OPENBLAS_CORETYPE=Prescott OPENBLAS_NUM_THREADS=2 \
+	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL"
+haswell := NUMBA_CPU_NAME=haswell OPENBLAS_CORETYPE=Haswell OPENBLAS_NUM_THREADS=1 \
+	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL"
+test-other-cpu: $(READY) ## the chapters, as on a processor without AVX; CPU=haswell: with AVX2
+	$(or $($(CPU)),$(error CPU is '$(CPU)': choose generic or haswell)) \
 	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile chapters
 
 test-uncompiled: $(READY) ## the chapters that are short without the compiler
