@@ -43,10 +43,11 @@ test: $(READY) ## unit tests and every chapter, cell by cell
 	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile
 
 CPU ?= generic
-generic := NUMBA_CPU_NAME=generic OPENBLAS_CORETYPE=Prescott OPENBLAS_NUM_THREADS=2 \
-	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL"
-haswell := NUMBA_CPU_NAME=haswell OPENBLAS_CORETYPE=Haswell OPENBLAS_NUM_THREADS=1 \
-	NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL"
+# no features of this processor but those that LLVM knows of the one that is named
+generic := NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= OPENBLAS_CORETYPE=Prescott \
+	OPENBLAS_NUM_THREADS=2 NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL"
+haswell := NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES= OPENBLAS_CORETYPE=Haswell \
+	OPENBLAS_NUM_THREADS=1 NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL"
 test-other-cpu: $(READY) ## the chapters, as on a processor without AVX; CPU=haswell: with AVX2
 	$(or $($(CPU)),$(error CPU is '$(CPU)': choose generic or haswell)) \
 	$(BIN)/python -m pytest --nbval --nbval-current-env -n 2 --dist loadfile chapters
