@@ -129,7 +129,7 @@ def compiled(function, **options):
 @functools.cache
 def thread_pool() -> ThreadPoolExecutor:
     """Threads that wait for work, as many as were ever busy at a time. Chapter 2."""
-    return ThreadPoolExecutor(sys.maxsize, "microgpt")
+    return ThreadPoolExecutor(sys.maxsize)
 
 
 if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
@@ -137,11 +137,11 @@ if hasattr(os, "register_at_fork"):  # a child process has none of its parent's 
 
 
 def in_threads(run, threads: int) -> None:
-    """Call run(0) .. run(threads - 1), each in a thread of its own; wait for them all.
+    """Call run(0) .. run(threads - 1), all at once, and wait for them.
 
+    Calls that have not returned run in threads of their own, run(0) in the caller's.
     Where `run` calls compiled functions, they run side by side; no two of the calls may
-    write to the same memory. The caller's thread does run(0), and waits. What `run`
-    raises is raised here. Chapter 2.
+    write to the same memory. What `run` raises is raised here. Chapter 2.
     """
     others = [thread_pool().submit(run, thread) for thread in range(1, threads)]
     try:

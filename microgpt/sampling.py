@@ -126,7 +126,7 @@ def lane_shapes(config: GPTConfig) -> Lanes:
 def embed_lanes(tokens, t, wte, wpe, x):
     """x[:, b] = wte[:, tokens[b]] + wpe[:, t] for every document b; x (C x B).
 
-    Chapter 9, :eq:`sampling-lanes`.
+    Chapter 9, :eq:`model-embed`.
     """
     for b in range(x.shape[1]):
         for c in range(x.shape[0]):

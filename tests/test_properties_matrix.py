@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 
+import llvmlite.binding
 import numba
 import numpy as np
 import pytest
@@ -106,9 +107,9 @@ def test_threads_run_every_share_once():
         assert all((ident == own) == (i == 0) for i, ident in seen)
     barrier = threading.Barrier(3, timeout=10)  # all at once, or nobody passes
     matrix.in_threads(lambda i: barrier.wait(), 3)
-    for count in (1, 3):
+    for count, broken in ((1, 0), (3, 0), (3, 2)):
         with pytest.raises(ZeroDivisionError):
-            matrix.in_threads(lambda i: 1 / 0, count)
+            matrix.in_threads(lambda i: 1 / (i - broken), count)  # noqa: B023
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
@@ -231,6 +232,12 @@ def test_products(x, m, n, p, transposed):
         out = before.copy("F")
         matrix.matmul_tn_add(at, b, out, workspace)
         check(out, lo + exact, abs(lo) + size, 2 * n + 2, "matmul_tn_add")
+
+
+@pytest.mark.skipif("NUMBA_CPU_NAME" in os.environ, reason="compiled for another")
+def test_wide_registers_are_noticed():
+    features = llvmlite.binding.get_host_cpu_features()
+    assert matrix.WIDE == features.get("avx512f", False)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
