@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import pytest
 from bounds import DTYPES, FINITE, LONG, Draw, check, draws, long, same_bits, sizes
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from microgpt import matrix
@@ -59,6 +59,10 @@ def test_a_size_is_a_whole_number_from_one_on():
     for bad in (0, -1, True, 2.0, "3", None, np.float64(3)):
         with pytest.raises(ValueError, match=r"n is .*; expected an integer >= 1"):
             matrix.check_size("n", bad)
+    assert matrix.check_size("n", 0, least=0) == 0
+    for bad in (-1, False, 0.0):
+        with pytest.raises(ValueError, match=r"n is .*; expected an integer >= 0"):
+            matrix.check_size("n", bad, least=0)
 
 
 def test_the_cache_has_a_folder_for_every_content(tmp_path, monkeypatch):
@@ -177,6 +181,7 @@ def test_blocks_lie_inside(m, n):
 
 
 @given(draws(), rows, columns)
+@example(Draw("float64", "nan", 1), 5, 7)
 def test_elementwise(x, m, n):
     """fill, add, scale, transpose, relu: one rounded operation, or none."""
     a, b, factor = x(m, n), x(m, n), x.number()
@@ -194,7 +199,7 @@ def test_elementwise(x, m, n):
     matrix.relu(a, y)
     same_bits(y, np.maximum(a, 0))  # NumPy's maximum keeps nan, too
     matrix.relu_backward(b, a, dx)
-    same_bits(dx, np.where(a > 0, b, a.dtype.type(0)))
+    same_bits(dx, np.where(np.isnan(a), a, np.where(a > 0, b, a.dtype.type(0))))
 
 
 @given(draws(), rows, columns, few, st.booleans())
