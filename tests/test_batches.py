@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import microgpt
-from microgpt import training
+from microgpt import sampling, training
 from microgpt.sampling import LANES, sample_many
 
 ODD = {"n_embd": 12, "n_head": 3, "n_layer": 2, "block_size": 5, "tile": 2}
@@ -129,6 +129,17 @@ def test_many_samples_refuse_what_one_refuses():
     for prompt in ("é", "abcdef"):
         with pytest.raises(ValueError, match=r"prompt|character"):
             sample_many(model, corpus, rng, 2, 0.5, prompt)
+    for count in (-1, 2.0, True):
+        with pytest.raises(ValueError, match="count is"):
+            sample_many(model, corpus, rng, count)
     model.params["wte"][:] = np.nan
     with pytest.raises(ValueError, match="finite"):
         sample_many(model, corpus, rng, 2)
+
+
+@pytest.mark.parametrize("lanes", [12, 4, 0, 8.0])
+def test_lanes_come_in_eights(lanes, monkeypatch):
+    """`exponential_below` writes eight rows at a time."""
+    monkeypatch.setattr(sampling, "LANES", lanes)
+    with pytest.raises(ValueError, match="LANES is"):
+        sample_many(*odd_run(), random.Random(1), 1)

@@ -266,14 +266,14 @@ def test_other_arrays_are_refused_by_name(layout):
                 function(**spoilt, n_head=2)
 
 
-@pytest.mark.parametrize("n_head", [0, -1, 4, 12, 2.0, None, "2"])
+@pytest.mark.parametrize("n_head", [0, -1, 4, 12, 2.0, None, "2", True])
 def test_other_numbers_of_heads_are_refused(n_head):
     q = np.zeros((6, 5), order="F")
     for function in (microgpt.naive_attention, microgpt.flash_attention):
-        with pytest.raises((TypeError, ValueError), match=r"^n_head is"):
+        with pytest.raises(ValueError, match=r"^n_head is"):
             function(q, q, q, n_head)
     for name in ("tile", "threads"):
-        for bad in (0, -1, 1.5, None):
+        for bad in (0, -1, 1.5, None, True):
             with pytest.raises(ValueError, match=f"^{name} is"):
                 microgpt.flash_attention(q, q, q, 2, **{name: bad})
             m = np.ones((2, 5), order="F")

@@ -233,6 +233,8 @@ def test_sinkhorn_takes_columns_first():
         ([[math.inf]], 1, "logits holds"),
         ([[math.nan, 0], [0, 0]], 1, "logits holds"),
         ([[0.0]], 0, "iterations is 0"),
+        ([[0.0]], 2.0, r"iterations is 2\.0"),
+        ([[0.0]], True, "iterations is True"),
     ],
 )
 def test_sinkhorn_refuses(logits, iterations, name):

@@ -61,6 +61,10 @@ def test_a_size_is_a_whole_number_from_one_on():
     for bad in (0, -1, True, 2.0, "3", None, np.float64(3)):
         with pytest.raises(ValueError, match=r"n is .*; expected an integer >= 1"):
             matrix.check_size("n", bad)
+    assert matrix.check_size("n", 0, least=0) == 0
+    for bad in (-1, False, 0.0):
+        with pytest.raises(ValueError, match=r"n is .*; expected an integer >= 0"):
+            matrix.check_size("n", bad, least=0)
 
 
 def test_the_cache_has_a_folder_for_every_content(tmp_path, monkeypatch):
@@ -210,7 +214,18 @@ def test_elementwise(x, m, n):
     matrix.relu(a, y)
     same_bits(y, np.maximum(a, 0))  # NumPy's maximum keeps nan, too
     matrix.relu_backward(b, a, dx)
-    same_bits(dx, np.where(a > 0, b, a.dtype.type(0)))
+    same_bits(dx, np.where(np.isnan(a), a, np.where(a > 0, b, a.dtype.type(0))))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_nan_goes_through_relu_in_both_directions(dtype):
+    x = np.array([[1, np.nan, -2], [0, 3, np.nan]], dtype, order="F")
+    dy = np.array([[5, 6, 7], [8, 9, 4]], dtype, order="F")
+    y, dx = np.zeros_like(x), np.zeros_like(x)
+    matrix.relu(x, y)
+    same_bits(y, np.array([[1, np.nan, 0], [0, 3, np.nan]], dtype))
+    matrix.relu_backward(dy, x, dx)
+    same_bits(dx, np.array([[5, np.nan, 0], [0, 9, np.nan]], dtype))
 
 
 @given(draws(), sizes(85), columns, few, st.booleans())
