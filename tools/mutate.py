@@ -66,8 +66,8 @@ OTHER = {  # what stands for an operator
     ast.NotIn: [ast.In], ast.And: [ast.Or], ast.Or: [ast.And],
     ast.BitOr: [ast.BitAnd],
 }  # fmt: skip
-NAMES = {"min": "max", "max": "min", "rint": "floor", "sqrt": "exp", "any": "all"}
-NAMES |= {"all": "any", "first": "start", "start": "stop"}
+FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
+METHODS = {"rint": "floor", "sqrt": "exp"}
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def changed(node):
         yield node.operand
     elif kind is ast.IfExp:
         yield ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse)
-    elif kind is ast.Name and node.id in ("min", "max", "any", "all"):
-        yield ast.Name(NAMES[node.id], ast.Load())
-    elif kind is ast.Attribute and node.attr in ("rint", "sqrt"):
-        yield ast.Attribute(node.value, NAMES[node.attr], ast.Load())
+    elif kind is ast.Name and node.id in FUNCTIONS:
+        yield ast.Name(FUNCTIONS[node.id], ast.Load())
+    elif kind is ast.Attribute and node.attr in METHODS:
+        yield ast.Attribute(node.value, METHODS[node.attr], ast.Load())
     elif kind is ast.Tuple and 1 < len(node.elts) < 4 and is_value(node):
         first, second, *rest = node.elts
         yield ast.Tuple([second, first, *rest], ast.Load())
