@@ -25,8 +25,6 @@ class Worker:
         problem = Problem(setting)
         recipe = training.Recipe(steps, 0.01, 0.85, 0.99, 1e-8, 1, 1)
         model = problem.model("float32")
-        for name, x in problem.weights.items():
-            model.params[name][...] = x
         run = training.Run(model, problem.corpus, recipe)
         run.make_steps(0, 0)
         times, resident, size = [], [], steps // WINDOWS
