@@ -4,6 +4,7 @@ Causal, float32, four heads. A multiplication and an addition count as two opera
 masked scores do not count, although a part of them is computed by everybody.
 """
 
+import itertools
 import platform
 import tempfile
 from contextlib import ExitStack
@@ -169,20 +170,17 @@ def measure(quick: bool, threads: int) -> dict:
     """Everything about attention; `threads` is how many the machine can give."""
     sizes = (256, 1024) if quick else (256, 1024, 4096, 16384)
     counts = (1,) if quick or threads < 2 else (1, 2)
+    widths = (16,) if quick else (16, 64)
     rows = []
-    for count in counts:
-        for d in (16,) if quick else (16, 64):
-            for n in sizes:
-                rounds = 3 if quick or n > 4096 else 7
-                rows += compare(n, d, count, rounds)
-    n, rounds = (512, 3) if quick else (4096, 3)
+    for count, d, n in itertools.product(counts, widths, sizes):
+        rounds = 3 if quick or n > 4096 else 7
+        rows += compare(n, d, count, rounds)
+    n = 512 if quick else 4096
     memory = extra_memory(1024, 16, 512) if quick else extra_memory(16384, 64, 4096)
     return {
         "agreement": agreement(),
         "rows": rows,
-        "ladder": [
-            ladder(n, d, rounds, threads) for d in ((16,) if quick else (16, 64))
-        ],
+        "ladder": [ladder(n, d, 3, threads) for d in widths],
         "memory": memory,
     }
 

@@ -1,6 +1,5 @@
 """Whether a long run stays as fast, and as small, as it began."""
 
-import sys
 import time
 
 from . import environment
@@ -66,6 +65,6 @@ def table(result: dict) -> str:
     )
 
 
-if __name__ == "__main__" and "--serve" in sys.argv:
+if __name__ == "__main__":
     environment.settle(1)
     serve(Worker)
