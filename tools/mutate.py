@@ -342,7 +342,36 @@ KINDS = ("killed", "explained", "survived", "stale")
 
 
 def row(name, count) -> str:
+    """A line of the report."""
     return f"{name:18}" + "".join(f"{count[kind]:6} {kind}" for kind in KINDS)
+
+
+def show(name) -> None:
+    """Print the mutants of a function."""
+    for mutant, _ in mutants(name.partition(".")[0]):
+        if mutant.function.startswith(name):
+            print(mutant)
+
+
+def examine_all(modules, only) -> Counter:
+    """Examine one module after the other and report; the sum of their counters."""
+    for name in SHARED:
+        importlib.import_module(name)
+    excluded, explained = explanations()
+    total, rows, began = Counter(), [], time.monotonic()
+    for module in modules:
+        count = examine(module, explained, excluded, only)
+        for mutant in explained:  # those that are left are no mutants any more
+            if mutant.function.partition(".")[0] == module and not only:
+                print(f"stale: {mutant}")
+                count["stale"] += 1
+        total += count
+        rows.append(row(module, count))
+        print(rows[-1], flush=True)
+    print(*rows, row("all", total), sep="\n")
+    minutes = (time.monotonic() - began) / 60
+    print(f"{datetime.date.today()}, {minutes:.0f} minutes")
+    return total
 
 
 def main() -> int:
@@ -354,26 +383,9 @@ def main() -> int:
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     if args.show:
-        for mutant, _ in mutants(args.show.partition(".")[0]):
-            if mutant.function.startswith(args.show):
-                print(mutant)
+        show(args.show)
         return 0
-    for name in SHARED:
-        importlib.import_module(name)
-    excluded, explained = explanations()
-    total, rows, began = Counter(), [], time.monotonic()
-    for module in args.modules or MODULES:
-        count = examine(module, explained, excluded, args.only)
-        for mutant in explained:  # those that are left are no mutants any more
-            if mutant.function.partition(".")[0] == module and not args.only:
-                print(f"stale: {mutant}")
-                count["stale"] += 1
-        total += count
-        rows.append(row(module, count))
-        print(rows[-1], flush=True)
-    print(*rows, row("all", total), sep="\n")
-    minutes = (time.monotonic() - began) / 60
-    print(f"{datetime.date.today()}, {minutes:.0f} minutes")
+    total = examine_all(args.modules or MODULES, args.only)
     return 1 if total["survived"] or total["stale"] else 0
 
 
