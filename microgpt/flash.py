@@ -116,19 +116,20 @@ def mask_tile(s, n, n_keys, j0, i0):
 def running_maximum(s, n_keys, m, correction):
     """m = the maximum of m and of the scores of each query; correction = old m - new m.
 
-    s: (B queries x B keys x G); m, correction: (B x G). Four keys are taken at a time,
+    s: (B queries x B keys x G); m, correction: (B x G). Eight keys are taken at a time,
     so that m is read and written once for them. Chapter 6, :eq:`flash-online`.
     """
-    fours = n_keys // 4 * 4
+    eights = n_keys // 8 * 8
     for g in range(s.shape[2]):
         for i in range(s.shape[0]):
             correction[i, g] = m[i, g]
-        for j in range(0, fours, 4):
+        for j in range(0, eights, 8):
             for i in range(s.shape[0]):
-                first = max(s[i, j, g], s[i, j + 1, g])
-                second = max(s[i, j + 2, g], s[i, j + 3, g])
-                m[i, g] = max(m[i, g], max(first, second))
-        for j in range(fours, n_keys):
+                top = m[i, g]
+                for k in range(8):
+                    top = max(top, s[i, j + k, g])
+                m[i, g] = top
+        for j in range(eights, n_keys):
             for i in range(s.shape[0]):
                 m[i, g] = max(m[i, g], s[i, j, g])
         for i in range(s.shape[0]):
@@ -158,18 +159,20 @@ def exponential_below(s, n, n_keys, m):
 def running_sum(p, n_keys, correction, l):
     """l = correction l + the sum over the keys of p; p (B queries x B keys x G).
 
-    correction, l: (B x G). Four keys are taken at a time, in their order. Chapter 6,
+    correction, l: (B x G). Eight keys are taken at a time, in their order. Chapter 6,
     :eq:`flash-online`.
     """
-    fours = n_keys // 4 * 4
+    eights = n_keys // 8 * 8
     for g in range(p.shape[2]):
         for i in range(p.shape[0]):
             l[i, g] *= correction[i, g]
-        for j in range(0, fours, 4):
+        for j in range(0, eights, 8):
             for i in range(p.shape[0]):
-                total = l[i, g] + p[i, j, g] + p[i, j + 1, g]
-                l[i, g] = total + p[i, j + 2, g] + p[i, j + 3, g]
-        for j in range(fours, n_keys):
+                total = l[i, g]
+                for k in range(8):
+                    total += p[i, j + k, g]
+                l[i, g] = total
+        for j in range(eights, n_keys):
             for i in range(p.shape[0]):
                 l[i, g] += p[i, j, g]
 

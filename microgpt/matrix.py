@@ -7,7 +7,8 @@ import functools
 import hashlib
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import llvmlite.binding
@@ -16,6 +17,7 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, cpu, types
 from numba.core.options import TargetOptions
+from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
 from numba.np.arrayobj import populate_array
 
@@ -124,18 +126,30 @@ def compiled(function, **options):
 
 
 # %% chapters/02_matrix.ipynb #3ceaaf30
+@functools.cache
+def thread_pool() -> ThreadPoolExecutor:
+    """Threads that wait for work, as many as were ever busy at a time. Chapter 2."""
+    return ThreadPoolExecutor(sys.maxsize, "microgpt")
+
+
+if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
+    os.register_at_fork(after_in_child=thread_pool.cache_clear)
+
+
 def in_threads(run, threads: int) -> None:
     """Call run(0) .. run(threads - 1), each in a thread of its own; wait for them all.
 
     Where `run` calls compiled functions, they run side by side; no two of the calls may
-    write to the same memory. One thread is no new one: run(0) is simply called. What
-    `run` raises is raised here. Chapter 2.
+    write to the same memory. The caller's thread does run(0), and waits. What `run`
+    raises is raised here. Chapter 2.
     """
-    if threads == 1:
+    others = [thread_pool().submit(run, thread) for thread in range(1, threads)]
+    try:
         run(0)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, range(threads)))
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
 
 
 # %% chapters/02_matrix.ipynb #c5c0bce6
@@ -387,21 +401,24 @@ def add_products(a, b, out, i0, rows, k0, depth):
 
 
 # %% chapters/02_matrix.ipynb #e28f2ad7
-def panel(rows: int):
+FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]
+WIDE = "+avx512f" in FEATURES.split(",")  # 32 registers of 64 bytes
+
+
+def panel(rows: int, depth: int):
     """A kernel that computes `rows` rows of out += a b, from row i0 on.
 
-    The sum of each element runs over k = 0, 1, ... in this order. Chapter 2,
-    :eq:`matrix-matmul`.
+    It takes `depth` columns of a at a time, then four, then one. The sum of each
+    element runs over k = 0, 1, ... in this order. Chapter 2, :eq:`matrix-matmul`.
     """
 
     @kernel
     def matmul_rows(a, b, out, i0):
         if i0 < 0:  # never; but now the compiler knows it
             return
-        register = 512 // np.finfo(a.dtype).bits  # numbers in 64 bytes
-        whole, fours = a.shape[1] // register * register, a.shape[1] // 4 * 4
-        for k0 in range(0, whole, register):
-            add_products(a, b, out, i0, rows, k0, register)
+        whole, fours = a.shape[1] // depth * depth, a.shape[1] // 4 * 4
+        for k0 in range(0, whole, depth):
+            add_products(a, b, out, i0, rows, k0, depth)
         for k0 in range(whole, fours, 4):
             add_products(a, b, out, i0, rows, k0, 4)
         for k0 in range(fours, a.shape[1]):
@@ -410,7 +427,9 @@ def panel(rows: int):
     return matmul_rows
 
 
-sixteen_rows, four_rows, one_row = panel(16), panel(4), panel(1)
+DEPTH = 8 if WIDE else 4
+sixteen_rows, four_rows, one_row = (panel(rows, DEPTH) for rows in (16, 4, 1))
+sixty_four_rows = panel(64, 4)
 
 
 # %% chapters/02_matrix.ipynb #7a0ae090
@@ -422,8 +441,12 @@ def matmul_add(a, b, out):
     matmul_add(dy, x.T, dW). Each sum runs over k = 0 .. n-1 in this order. Chapter 2,
     :eq:`matrix-matmul`, :eq:`matrix-outer` and :eq:`matrix-matmul-backward`.
     """
-    m = a.shape[0]
-    for i in range(0, m // 16 * 16, 16):
+    m, tall = a.shape[0], 0
+    if WIDE and np.finfo(a.dtype).bits == 32:
+        tall = m // 64 * 64
+    for i in range(0, tall, 64):
+        sixty_four_rows(a, b, out, i)
+    for i in range(tall, m // 16 * 16, 16):
         sixteen_rows(a, b, out, i)
     for i in range(m // 16 * 16, m // 4 * 4, 4):
         four_rows(a, b, out, i)

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import signal
 import threading
 
 import numba
@@ -114,12 +115,26 @@ def test_threads_run_every_share_once():
         seen.clear()
         matrix.in_threads(lambda i: seen.append((i, threading.get_ident())), count)
         assert sorted(i for i, _ in seen) == list(range(count))
-        assert all((ident == own) == (count == 1) for _, ident in seen)
+        assert all((ident == own) == (i == 0) for i, ident in seen)
     barrier = threading.Barrier(3, timeout=10)  # all at once, or nobody passes
     matrix.in_threads(lambda i: barrier.wait(), 3)
     for count in (1, 3):
         with pytest.raises(ZeroDivisionError):
             matrix.in_threads(lambda i: 1 / 0, count)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_threads_after_a_fork():
+    """The child has none of the threads that wait in its parent."""
+    barrier = threading.Barrier(3, timeout=10)
+    matrix.in_threads(lambda i: barrier.wait(), 3)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)  # who waits for threads that are gone waits for ever
+        matrix.in_threads(lambda i: None, 3)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def python(function):
@@ -209,7 +224,7 @@ def test_elementwise(x, m, n):
     same_bits(dx, np.where(a > 0, b, a.dtype.type(0)))
 
 
-@given(draws(), rows, columns, few, st.booleans())
+@given(draws(), sizes(85), columns, few, st.booleans())
 def test_products(x, m, n, p, transposed):
     """n products and n additions to what `out` held: at most 2 n + 2 operations."""
     a, out = x(m, n), x(m, p)
@@ -232,8 +247,8 @@ def test_products(x, m, n, p, transposed):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_split_of_a_product(dtype):
-    """Rows by sixteen, four and one; sums by a register, by four and by one."""
-    for m in (1, 3, 4, 5, 15, 16, 17, 20, 33):
+    """Rows by 64, 16, four and one; sums by eight, by four and by one."""
+    for m in (1, 3, 4, 5, 15, 16, 17, 20, 33, 63, 64, 85, 128):
         for n in (1, 3, 4, 7, 8, 9, 12, 15, 16, 17, 20, 25, 33):
             a = np.asfortranarray(np.arange(m * n).reshape(m, n) % 7 - 3, dtype=dtype)
             b = np.asfortranarray(np.arange(2 * n).reshape(n, 2) % 5 - 2, dtype=dtype)
