@@ -113,7 +113,7 @@ def test_a_resumed_run_is_the_whole_run(
         assert outcome(model, corpus, losses) == expected
 
 
-def test_repeated_runs_agree_across_processes_and_threads():
+def test_repeated_runs_agree_across_processes_and_threads(root):
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "import hashlib, microgpt, test_checkpoints as t\n"
@@ -122,7 +122,6 @@ def test_repeated_runs_agree_across_processes_and_threads():
         "found = repr(t.outcome(model, corpus, losses)).encode()\n"
         "print(hashlib.sha256(found).hexdigest())"
     )
-    root = Path(__file__).parent.parent
     found = {
         subprocess.run(
             [sys.executable, "-c", code.format(threads)],

@@ -10,7 +10,19 @@ import llvmlite.binding
 import numba
 import numpy as np
 import pytest
-from bounds import DTYPES, FINITE, LONG, Draw, check, draws, long, same_bits, sizes
+from bounds import (
+    DTYPES,
+    FINITE,
+    LONG,
+    Draw,
+    check,
+    check_exponential,
+    draws,
+    exp_bound,
+    long,
+    same_bits,
+    sizes,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -289,30 +301,14 @@ def test_dot_is_four_partial_sums(dtype):
         assert np.dtype(dtype).type(matrix.dot(x, y)).tobytes() == expected.tobytes(), n
 
 
-def exp_bound(x):
-    """Relative error of the package's exp: (2 |x| + 6) u, in units of eps."""
-    return abs(x) + 3
-
-
 EDGES = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e30, -1e30, 1e-40, 0.5]
 
 
-@given(draws(FINITE), few, columns, st.floats(0.5, 200))
-def test_exponential(x, m, n, spread):
-    """0 below the smallest normal number; inf from half a power below the largest."""
-    kind = np.finfo(x.dtype)
-    a = x(m, n) * x.dtype.type(spread if x.kind == "normal" else 1)
-    a[0, 0] = EDGES[n % len(EDGES)]
-    y = a.copy("F")
-    matrix.exponential(y)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        z = long(a)[0]
-        exact = np.exp(z)
-        close = abs(y - exact) <= LONG(kind.eps) * exp_bound(z) * exact
-    low, high = LONG(kind.smallest_normal), LONG(2) ** (kind.maxexp - 0.5)
-    right = np.where(np.isnan(a), np.isnan(y), close)
-    right |= (exact <= low * 1.001) & (y == 0) | (exact >= high * 0.999) & (y == np.inf)
-    assert right.all(), a[~right]
+@given(draws(FINITE), sizes(99), st.floats(0.5, 200))
+def test_exponential(x, n, spread):
+    values = x(n) * x.dtype.type(spread if x.kind == "normal" else 1)
+    values[0] = EDGES[n % len(EDGES)]
+    check_exponential(values, x.dtype)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("float32", 24), ("float64", 53)])
@@ -394,7 +390,7 @@ def test_divide_by_sum(x, m, n):
         z = long(y)[0]
         exact = z / z.sum(axis=0)
         matrix.divide_by_sum(y)
-        check(y, exact, exact, m + 2) if x.kind != "huge" or m < 10 else None
+        check(y, exact, exact, m + 2)
 
 
 @given(draws(), rows, few)
