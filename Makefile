@@ -7,8 +7,8 @@ BOOK   := _build/book
 BENCH  := .venv-bench
 VERSIONS := .venv-versions
 # the other chapters take long without the compiler, or show what it makes
-UNCOMPILED := $(addprefix chapters/,01_data.ipynb 03_rmsnorm.ipynb 04_hyper_connections.ipynb)
-PACKAGE_TESTS := $(addprefix tests/test_,attention.py command_line.py data.py kernels.py model.py)
+UNCOMPILED := $(patsubst %,chapters/%.ipynb,01_data 03_rmsnorm 04_hyper_connections)
+PACKAGE_TESTS := $(patsubst %,tests/test_%.py,attention batches checkpoints command_line data kernels model)
 CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
 # Printed numbers must not depend on how many threads a matrix product uses.
 export OPENBLAS_NUM_THREADS ?= 1

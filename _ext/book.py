@@ -2,9 +2,11 @@
 
 Equations are drawn by a MathJax that is served with the book, what accessibility
 checks find in the theme is mended, and pages leave out scripts that they do not need.
-What the build writes of itself has modules of its own: `badges` links cells with the
-package, `ledger` lists the equations, `status` says what was run; `printing` makes the
-single page of `make pdf`.
+
+The rest has modules of its own: `badges` links cells with the package, `cards` sets
+equations beside code, `hints` marks the glossary's terms, `figures` draws for dark
+pages, `ledger` lists the equations, `status` says what was run, `first_paint` lets
+pages wait for little, and `printing` makes the single page of `make pdf`.
 """
 
 import re

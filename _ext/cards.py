@@ -23,7 +23,7 @@ ALL = re.compile(rf"\b(?:both|all){SHAPE}")
 
 
 class equation_card(nodes.General, nodes.Element):
-    """The card of a cell: its `labels`, its `shapes`, and its equations as children."""
+    """The card of a cell: its `shapes`, and its equations as children."""
 
 
 class card_equation(nodes.General, nodes.Element):
@@ -68,7 +68,7 @@ def add_cards(app, doctree):
         exported = EXPORT.match(cell.source)
         labels, shapes = read_cell(cell.source) if exported else ([], [])
         if labels:
-            card = equation_card(labels=labels, shapes=shapes)
+            card = equation_card(shapes=shapes)
             for label in labels:
                 text = nodes.inline("", label)
                 link = reference_to("math", "eq", label, text, docname)
@@ -88,12 +88,13 @@ class FillCards(SphinxPostTransform):
             for card in list(self.document.findall(equation_card)):
                 card.parent["classes"].remove("with-card")
                 card.parent.remove(card)
+        known = self.env.get_domain("math").equations
         for place in list(self.document.findall(card_equation)):
-            place += self.equation(place["label"])
+            if place["label"] in known:  # others have been reported as links
+                place += self.equation(place["label"], known[place["label"]][0])
 
-    def equation(self, label):
-        """A copy of an equation, without its number and its anchor."""
-        home, _ = self.env.get_domain("math").equations[label]
+    def equation(self, label, home):
+        """A copy of an equation of the document `home`, without number and anchor."""
         same = home == self.env.docname
         document = self.document if same else self.env.get_doctree(home)
         blocks = document.findall(nodes.math_block)
@@ -144,14 +145,9 @@ def depart_equation(translator, node):
     translator.body.append("</div>")
 
 
-def skip(translator, node):
-    raise nodes.SkipNode
-
-
 def setup(app):
-    others = {name: (skip, None) for name in ("latex", "text", "man", "texinfo")}
-    app.add_node(equation_card, html=(visit_card, depart_card), **others)
-    app.add_node(card_equation, html=(visit_equation, depart_equation), **others)
+    app.add_node(equation_card, html=(visit_card, depart_card))
+    app.add_node(card_equation, html=(visit_equation, depart_equation))
     app.add_post_transform(FillCards)
     app.connect("doctree-read", add_cards, priority=600)  # when cells have badges
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -16,6 +16,11 @@ INK = np.array([0.86, 0.88, 0.9])  # what is black on white
 CSS_PIXELS = 110  # of a page, for one inch of a figure
 
 
+def dots_per_inch(image):
+    """As the file says, or what keeps its pixels."""
+    return image.info.get("dpi", (CSS_PIXELS,))[0]
+
+
 def box_sum(mask, size):
     """How many pixels are set in the square of `size` pixels around each pixel."""
     before = size // 2 + 1
@@ -53,7 +58,7 @@ def on_dark(image):
     alpha = 1 - colour.min(axis=2, keepdims=True)
     pure = (colour - (1 - alpha)) / np.maximum(alpha, 1e-9)
     pure += (1 - pure.max(axis=2, keepdims=True)) * INK
-    keep = maps(colour, image.info.get("dpi", (CSS_PIXELS,))[0])[..., None]
+    keep = maps(colour, dots_per_inch(image))[..., None]
     pixels = np.dstack([np.where(keep, colour, pure), np.where(keep, 1, alpha)])
     return Image.fromarray((255 * pixels).round().astype(np.uint8), "RGBA")
 
@@ -74,7 +79,7 @@ def add_dark_figures(app, doctree):
         if "jupyter_execute" not in image["uri"] or path.suffix != ".png":
             continue
         with Image.open(path) as figure:
-            inches = figure.width / figure.info.get("dpi", (CSS_PIXELS,))[0]
+            inches = figure.width / dots_per_inch(figure)
         image["width"] = f"{inches * CSS_PIXELS:.0f}px"
         if app.builder.name == "html":
             twin = image.deepcopy()

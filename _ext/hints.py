@@ -10,18 +10,12 @@ import re
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
-from sphinx.util.nodes import make_refnode
 
 GLOSSARY = "glossary"
 EVERYDAY = {"aggregate", "contract", "distribute", "value"}  # mostly no terms
 PLURAL_ONLY = {"head", "key"}  # "every head" may be anyone's, "heads" are attention's
-FOLDED = {
-    "contract",
-    "legend",
-    "solution",
-    "dropdown",
-    "sd-dropdown",
-}  # or a chapter's card
+# a chapter's card, the legends of figures, and what is folded
+APART = {"contract", "legend", "solution", "dropdown", "sd-dropdown"}
 QUIET = (
     nodes.title, nodes.reference, nodes.literal, nodes.literal_block, nodes.math,
     nodes.math_block, nodes.caption, nodes.table, nodes.block_quote, nodes.figure,
@@ -29,11 +23,11 @@ QUIET = (
 
 
 class marked_term(nodes.Inline, nodes.TextElement):
-    """A marked word; its last child is the definition."""
+    """A marked word, which leads to its entry."""
 
 
 class hint_text(nodes.Inline, nodes.TextElement):
-    """The definition of a marked word."""
+    """The definition of the marked word before it."""
 
 
 def word_pattern(term):
@@ -49,17 +43,21 @@ def word_pattern(term):
 
 
 def read_glossary(doctree):
-    """Pairs (term, its entry) of the glossary, long terms first."""
+    """The glossary's entries, each with a pattern for its words; long words first."""
     found = []
-    for item in doctree.findall(nodes.definition_list_item):
-        for word in next(item.findall(nodes.term)).astext().split(", "):
-            found += [(word, item)] if word not in EVERYDAY else []
-    return sorted(found, key=lambda pair: -len(pair[0]))
+    for entry in doctree.findall(nodes.definition_list_item):
+        terms = {*next(entry.findall(nodes.term)).astext().split(", ")} - EVERYDAY
+        found += [(terms, entry)] if terms else []
+    found.sort(key=lambda pair: -max(map(len, pair[0])))
+    return {
+        entry: re.compile("|".join(word_pattern(term) for term in sorted(terms)))
+        for terms, entry in found
+    }
 
 
-def definition(item):
+def definition(entry):
     """What an entry says, without the "See chapter" at its end."""
-    paragraph, said = next(item.findall(nodes.paragraph)).deepcopy(), []
+    paragraph, said = next(entry.findall(nodes.paragraph)).deepcopy(), []
     for child in paragraph.children:
         if isinstance(child, addnodes.pending_xref):
             said[-1] = nodes.Text(said[-1].removesuffix("See ").rstrip())
@@ -77,66 +75,62 @@ class MarkTerms(SphinxPostTransform):
     def run(self, **kwargs):
         if not self.env.docname.startswith("chapters/"):
             return
-        entries = read_glossary(self.env.get_doctree(GLOSSARY))
-        self.left = [(re.compile(word_pattern(t)), item) for t, item in entries]
+        self.left = read_glossary(self.env.get_doctree(GLOSSARY))
         for text in list(self.document.findall(nodes.Text)):
-            if self.may_be_marked(text):
-                self.mark(text)
-
-    def may_be_marked(self, text):
-        node, in_paragraph = text.parent, False
-        while node is not None:
-            if isinstance(node, QUIET) or FOLDED & {*node.get("classes", [])}:
-                return False
-            in_paragraph |= isinstance(node, nodes.paragraph)
-            node = node.parent
-        return in_paragraph
+            paragraph = open_paragraph(text)
+            if paragraph is not None and self.mark(text):
+                paragraph["classes"] = [*paragraph["classes"], "has-hint"]
 
     def mark(self, text):
-        """Replace the words of a text that are terms, each term once."""
+        """Mark the words of a text that are terms, each entry once; whether any was."""
         pieces = [text]
-        for pattern, item in list(self.left):
-            if (pattern, item) not in self.left:
-                continue  # another word of its entry has been marked
+        for entry, pattern in list(self.left.items()):
             for i, piece in enumerate(pieces):
                 match = isinstance(piece, nodes.Text) and pattern.search(piece)
                 if match:
                     before, after = piece[: match.start()], piece[match.end() :]
-                    word = self.make_hint(match[0], item)
-                    pieces[i : i + 1] = nodes.Text(before), word, nodes.Text(after)
-                    self.left = [pair for pair in self.left if pair[1] is not item]
+                    hint = self.make_hint(match[0], entry)
+                    pieces[i : i + 1] = nodes.Text(before), *hint, nodes.Text(after)
+                    del self.left[entry]
                     break
-        if len(pieces) > 1:
-            paragraph = text.parent
-            text.parent.replace(text, pieces)
-            while not isinstance(paragraph, nodes.paragraph):
-                paragraph = paragraph.parent
-            paragraph["classes"] = [*paragraph["classes"], "has-hint"]
+        text.parent.replace(text, pieces)
+        return len(pieces) > 1
 
-    def make_hint(self, word, item):
-        anchor = next(item.findall(nodes.term))["ids"][0]
-        link = make_refnode(
-            self.app.builder, self.env.docname, GLOSSARY, anchor, nodes.Text(word)
-        )
-        note = hint_text("", "", *definition(item), ids=[f"hint-{anchor}"])
-        return marked_term("", nodes.Text(word), note, refuri=link["refuri"])
+    def make_hint(self, word, entry):
+        """The marked word and its definition."""
+        anchor = next(entry.findall(nodes.term))["ids"][0]
+        page = self.app.builder.get_relative_uri(self.env.docname, GLOSSARY)
+        name = f"hint-{anchor}"
+        yield marked_term("", word, refuri=f"{page}#{anchor}", describedby=name)
+        yield hint_text("", "", *definition(entry), ids=[name])
+
+
+def open_paragraph(text):
+    """The paragraph in which a text may be marked; None where it must stay as it is."""
+    node, paragraph = text.parent, None
+    while node is not None:
+        if isinstance(node, QUIET) or APART & {*node.get("classes", [])}:
+            return None
+        if paragraph is None and isinstance(node, nodes.paragraph):
+            paragraph = node
+        node = node.parent
+    return paragraph
 
 
 def visit_hint(translator, node):
-    address = translator.attval(node["refuri"])
-    name = node[-1]["ids"][0]
+    address, name = map(translator.attval, (node["refuri"], node["describedby"]))
     translator.body.append(
         f'<a class="hint" href="{address}" aria-describedby="{name}">'
     )
 
 
 def depart_hint(translator, node):
-    """The link was closed before the definition."""
+    translator.body.append("</a>")
 
 
 def visit_hint_text(translator, node):
     name = node["ids"][0]
-    translator.body.append(f'</a><span class="hint-text" role="tooltip" id="{name}">')
+    translator.body.append(f'<span class="hint-text" role="tooltip" id="{name}">')
 
 
 def depart_hint_text(translator, node):

@@ -50,10 +50,6 @@ def depart_html(translator, node):
     translator.body.append("</div></div>\n")
 
 
-def visit_other(translator, node):
-    """Elsewhere than in HTML the text stands for itself."""
-
-
 def keep_off_other_pages(app, config):
     """Undo Jupyter Book's habit of loading whatever lies in _static on every page."""
     for name in ("html_js_files", "html_css_files"):
@@ -87,8 +83,7 @@ def write_film(source, target):
 
 
 def setup(app):
-    others = {name: (visit_other, visit_other) for name in ("latex", "text", "man")}
-    app.add_node(island, html=(visit_html, depart_html), **others)
+    app.add_node(island, html=(visit_html, depart_html))
     app.add_directive("island", IslandDirective)
     app.connect("config-inited", keep_off_other_pages)
     app.connect("html-page-context", load_scripts)

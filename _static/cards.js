@@ -1,9 +1,13 @@
-// A card is folded above its code; where it stands beside it, it is open.
+// Where cards reach over the contents of the page, these give way while one is in view.
 "use strict";
 (() => {
-    const wide = window.matchMedia("(min-width: 1640px)");
-    const cards = document.querySelectorAll(".equation-card > details");
-    const arrange = () => cards.forEach((card) => { card.open = wide.matches; });
-    wide.addEventListener("change", arrange);
-    arrange();
+    const contents = document.querySelector(".bd-sidebar-secondary");
+    const seen = new Set();
+    const observer = new IntersectionObserver((entries) => {
+        for (const { isIntersecting, target } of entries) {
+            seen[isIntersecting ? "add" : "delete"](target);
+        }
+        contents?.classList.toggle("under-card", seen.size > 0);
+    });
+    document.querySelectorAll(".equation-card").forEach((card) => observer.observe(card));
 })();

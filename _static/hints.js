@@ -11,18 +11,15 @@
     const words = document.querySelectorAll("a.hint");
     for (const word of words) {
         for (const kind of ["mouseenter", "focus"]) {
-            word.addEventListener(kind, () => place(word));
-        }
-        for (const kind of ["mouseleave", "blur"]) {
-            word.addEventListener(kind, () => word.classList.remove("dismissed"));
+            word.addEventListener(kind, () => {
+                word.classList.remove("dismissed");
+                place(word);
+            });
         }
     }
     document.addEventListener("keydown", (event) => {
         if (event.key === "Escape") {
             words.forEach((word) => word.classList.add("dismissed"));
         }
-    });
-    document.addEventListener("mouseover", (event) => {
-        if (event.target.matches("a.hint")) event.target.classList.remove("dismissed");
     });
 })();

@@ -171,8 +171,6 @@ def whole(problem: Problem, document: int) -> dict:
     """Seconds of a step on this document alone: as called, compiled part, packing."""
     corpus, model = problem.corpus, problem.model("float32")
     corpus = dataclasses.replace(corpus, docs=[corpus.docs[document]])
-    for name, x in problem.weights.items():
-        model.params[name][...] = x
     few, many = 100, 1000  # steps; a short round is seldom disturbed
     recipe = training.Recipe(
         steps=few, lr=1e-6, beta1=0.85, beta2=0.99, eps=1e-8, batch_size=1, threads=1

@@ -4,6 +4,7 @@ Causal, float32, four heads. A multiplication and an addition count as two opera
 masked scores do not count, although a part of them is computed by everybody.
 """
 
+import itertools
 import platform
 import tempfile
 from contextlib import ExitStack
@@ -24,6 +25,16 @@ def operations(n: int, d: int, what: str) -> int:
     """Useful floating-point operations of all heads, softmax left out."""
     pairs = n * (n + 1) // 2
     return PRODUCTS[what.removeprefix("naive_")] * 2 * d * pairs * N_HEAD
+
+
+def milliseconds(seconds: list[float]) -> dict:
+    """Summary of the rounds of a call."""
+    return summary([1e3 * s for s in seconds])
+
+
+def gflops(n: int, d: int, what: str, seconds: list[float]) -> float:
+    """Useful operations a second in the best round, in units of 1e9."""
+    return operations(n, d, what) / min(seconds) / 1e9
 
 
 def worker(kind: str, threads: int = 1, variant: str | None = None) -> Client:
@@ -69,13 +80,8 @@ def compare(n, d, threads, rounds, variant=None) -> list[dict]:
         for what in ("forward", "both"):
             seconds = in_turns(clients, what, rounds, failed)
             row = {"n": n, "d": d, "threads": threads, "what": what, "missing": failed}
-            row["milliseconds"] = {
-                kind: summary([1e3 * s for s in x]) for kind, x in seconds.items()
-            }
-            row["gflops"] = {
-                kind: operations(n, d, what) / min(x) / 1e9
-                for kind, x in seconds.items()
-            }
+            row["milliseconds"] = {k: milliseconds(s) for k, s in seconds.items()}
+            row["gflops"] = {k: gflops(n, d, what, s) for k, s in seconds.items()}
             if len(seconds) == 2:
                 row["book_over_torch"] = ratio(seconds["book"], seconds["torch"])
             found.append(row)
@@ -135,12 +141,9 @@ def rung(n, d, rounds, prefix, tile, threads, variant) -> dict:
             runs = (
                 client.time(what=prefix + what, repeat=times) for _ in range(rounds)
             )
-            s = [run["seconds"] for run in runs]
-            gflops = operations(n, d, what) / min(s) / 1e9
-            found[what] = {
-                "milliseconds": summary([1e3 * x for x in s]),
-                "gflops": gflops,
-            }
+            seconds = [run["seconds"] for run in runs]
+            found[what] = {"milliseconds": milliseconds(seconds)}
+            found[what]["gflops"] = gflops(n, d, what, seconds)
     return found
 
 
@@ -167,20 +170,17 @@ def measure(quick: bool, threads: int) -> dict:
     """Everything about attention; `threads` is how many the machine can give."""
     sizes = (256, 1024) if quick else (256, 1024, 4096, 16384)
     counts = (1,) if quick or threads < 2 else (1, 2)
+    widths = (16,) if quick else (16, 64)
     rows = []
-    for count in counts:
-        for d in (16,) if quick else (16, 64):
-            for n in sizes:
-                rounds = 3 if quick or n > 4096 else 7
-                rows += compare(n, d, count, rounds)
-    n, rounds = (512, 3) if quick else (4096, 3)
+    for count, d, n in itertools.product(counts, widths, sizes):
+        rounds = 3 if quick or n > 4096 else 7
+        rows += compare(n, d, count, rounds)
+    n = 512 if quick else 4096
     memory = extra_memory(1024, 16, 512) if quick else extra_memory(16384, 64, 4096)
     return {
         "agreement": agreement(),
         "rows": rows,
-        "ladder": [
-            ladder(n, d, rounds, threads) for d in ((16,) if quick else (16, 64))
-        ],
+        "ladder": [ladder(n, d, 3, threads) for d in widths],
         "memory": memory,
     }
 
@@ -227,8 +227,8 @@ def ladder_lines(result: dict) -> list[str]:
         lines.append(f"The ladder at N {found['n']}, d {found['d']}: ms, GFLOP/s")
         for r in found["rungs"]:
             for what in ("forward", "both"):
-                ms, gflops = spread(r[what]["milliseconds"]), r[what]["gflops"]
-                lines.append(f"  {r['name']:12} {what:8} {ms:30} {gflops:6.1f}")
+                ms, rate = spread(r[what]["milliseconds"]), r[what]["gflops"]
+                lines.append(f"  {r['name']:12} {what:8} {ms:30} {rate:6.1f}")
         lines += missing_lines(found["missing"])
     return lines
 

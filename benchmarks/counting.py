@@ -80,7 +80,6 @@ class Recorder:
             self.calls.append(found | {"returns": result is not None})
             return result
 
-        call.__wrapped__ = function
         return call
 
     def describe(self, x):
@@ -130,8 +129,6 @@ def record_step(setting: dict, document: int) -> Recorder:
 
     problem = Problem(Setting(**setting))
     model = problem.model("float32")
-    for name, x in problem.weights.items():
-        model.params[name][...] = x
 
     def counting(shapes):
         flat = np.zeros(module.count(shapes), "float32").view(Counting)

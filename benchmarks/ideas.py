@@ -3,9 +3,9 @@
 from contextlib import ExitStack
 
 from . import contenders
-from .attention import in_turns, operations, worker
+from .attention import gflops, in_turns, milliseconds, worker
 from .race import Race, each, missing_lines, run
-from .summary import ratio, spread, summary
+from .summary import ratio, spread
 from .variants import VARIANTS
 
 BOOK = "book_f32"
@@ -32,10 +32,10 @@ def attention(quick: bool) -> dict:
         each(clients, failed, lambda name, c: c.load(n=N, d=D))
         seconds = in_turns(clients, "both", rounds, failed)
     rows = {}
-    for key, x in seconds.items():
-        rows[key] = {"milliseconds": summary([1e3 * s for s in x])}
-        rows[key]["gflops"] = operations(N, D, "both") / min(x) / 1e9
-        rows[key]["times_the_book"] = ratio(x, seconds["book"])
+    for key, s in seconds.items():
+        rows[key] = {"milliseconds": milliseconds(s)}
+        rows[key]["gflops"] = gflops(N, D, "both", s)
+        rows[key]["times_the_book"] = ratio(s, seconds["book"])
     return {"n": N, "d": D, "rows": rows, "missing": failed}
 
 

@@ -48,18 +48,23 @@ class Problem:
     def __init__(self, setting: Setting, seed: int = 42):
         self.setting = s = setting
         self.corpus = microgpt.load_corpus(TEXT, seed)
-        model = self.model("float64", self.corpus.rng)
-        self.weights = {name: x.copy() for name, x in model.params.items()}
+        sizes = (s.n_embd, s.n_head, s.n_layer, s.block_size)
+        self.config = microgpt.GPTConfig(self.corpus.size, *sizes, start=s.start)
+        self.weights = microgpt.GPT(self.config, self.corpus.rng).params
         if s.documents == "full":
             docs = full_documents(self.corpus.docs, s.block_size)
             self.corpus = dataclasses.replace(self.corpus, docs=docs)
 
-    def model(self, dtype: str, rng=None) -> microgpt.GPT:
-        """The book's model of this setting; without rng all its weights are zero."""
-        s = self.setting
-        sizes = (s.n_embd, s.n_head, s.n_layer, s.block_size)
-        config = microgpt.GPTConfig(self.corpus.size, *sizes, start=s.start)
-        return microgpt.GPT(config, rng, dtype)
+    def model(self, dtype: str) -> microgpt.GPT:
+        """The book's model of this setting, with the initial weights."""
+        model = microgpt.GPT(self.config, None, dtype)
+        self.reset(model)
+        return model
+
+    def reset(self, model: microgpt.GPT) -> None:
+        """Give a model the initial weights."""
+        for name, x in self.weights.items():
+            model.params[name][...] = x
 
     def disturb(self, seed: int = 1) -> None:
         """Move every small parameter, so that the two streams part."""

@@ -43,8 +43,6 @@ def expected(setting: Setting, documents: list[int]) -> dict:
     problem = Problem(setting)
     problem.disturb()
     model, out = problem.model("float64"), {}
-    for name, x in problem.weights.items():
-        model.params[name][...] = x
     for number in documents:
         loss, grads = model.loss_and_grads(problem.tokens(number, 1)[0])
         out |= {f"{number}/{name}": x for name, x in grads.items()}

@@ -189,8 +189,6 @@ def step_point(setting: Setting, steps: int) -> dict:
     """The whole training step through `microgpt.train`; bytes: four numbers each."""
     problem = Problem(setting)
     model = problem.model(setting.dtype)
-    for name, x in problem.weights.items():
-        model.params[name][...] = x
 
     def action():
         microgpt.train(model, problem.corpus, steps, lr=1e-6)

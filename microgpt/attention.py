@@ -9,6 +9,7 @@ import numpy as np
 
 from microgpt.matrix import (
     check_matrix,
+    check_size,
     column_major,
     kernel,
     matmul,
@@ -56,9 +57,7 @@ def check_attention(n_head: int, **arrays) -> None:
         raise ValueError(f"q has shape {q.shape}; expected at least (1, 1)")
     for name, x in arrays.items():
         check_matrix(name, x, *q.shape, q.dtype)
-    if not isinstance(n_head, int | np.integer):
-        raise TypeError(f"n_head is {n_head!r}; expected an integer")
-    if n_head < 1 or q.shape[0] % n_head:
+    if q.shape[0] % check_size("n_head", n_head):
         raise ValueError(
             f"n_head is {n_head}; expected a divisor of C = {q.shape[0]}, the rows of q"
         )

@@ -9,6 +9,7 @@ import random
 import reprlib
 import sys
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import psutil
@@ -50,15 +51,15 @@ def token_ids(ids: dict[str, int], doc: str) -> list[int]:
 def token_text(chars: list[str], ids) -> str:
     """Text of token ids; BOS, which is `len(chars)`, stands for nothing.
 
-    Raises ValueError for an id outside 0 .. len(chars). Chapter 1.
+    Raises ValueError for what is not an integer in 0 .. len(chars). Chapter 1.
     """
-    ids = list(ids)
+    ids, bos = list(ids), len(chars)
     for position, i in enumerate(ids):
-        if not 0 <= i <= len(chars):
-            raise ValueError(
-                f"token id {i} (position {position}) is not in 0 .. {len(chars)}"
-            )
-    return "".join(chars[i] for i in ids if i != len(chars))
+        whole = isinstance(i, (int, Integral)) and type(i) is not bool  # int: quickly
+        if not whole or not 0 <= i <= bos:
+            found = f"token id {i} (position {position})"
+            raise ValueError(f"{found} is not an integer in 0 .. {bos}")
+    return "".join([chars[i] for i in ids if i != bos])
 
 
 # %% chapters/01_data.ipynb #972e6157

@@ -448,7 +448,7 @@ def flash_tile_pair(u, i0, n, j0, n_keys, past, causal, w):
     """One (key tile, query tile) pair of the backward pass, for G heads.
 
     Adds to the key tile's dk and dv and to the query tile's dq. Chapter 6,
-    :eq:`flash-backward`.
+    :eq:`flash-backward-pair`.
     """
     for g in range(w.k.shape[2]):
         k, v = layer(w.k, g, 0, n_keys), layer(w.v, g, 0, n_keys)

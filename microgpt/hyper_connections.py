@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .matrix import dot, inlined, kernel
+from .matrix import check_size, dot, inlined, kernel
 
 
 # %% chapters/04_hyper_connections.ipynb #d8cb2cc8
@@ -22,7 +22,7 @@ def sinkhorn(logits, iterations: int) -> np.ndarray:
     logarithms, so that no logit overflows.
 
     Raises ValueError unless `logits` is a square matrix of such numbers and
-    `iterations` is at least 1. Chapter 4, :eq:`hyper-sinkhorn` and
+    `iterations` an integer >= 1. Chapter 4, :eq:`hyper-sinkhorn` and
     :eq:`hyper-sinkhorn-log`; Sinkhorn and Knopp 1967; Xie et al. 2025.
     """
     log_a = np.array(logits, "float64", order="F")
@@ -30,9 +30,7 @@ def sinkhorn(logits, iterations: int) -> np.ndarray:
         raise ValueError(f"logits has shape {log_a.shape}; expected (n, n), n > 0")
     if not (np.abs(log_a) <= 1e300).all():
         raise ValueError("logits holds nan, inf or a number beyond 1e300")
-    if iterations < 1:
-        raise ValueError(f"iterations is {iterations}; expected at least 1")
-    for _ in range(iterations):
+    for _ in range(check_size("iterations", iterations)):
         log_a -= np.logaddexp.reduce(log_a, axis=0, keepdims=True)
         log_a -= np.logaddexp.reduce(log_a, axis=1, keepdims=True)
     return np.exp(log_a)

@@ -58,11 +58,11 @@ def check_matrix(name: str, x, rows=None, columns=None, dtype=None) -> None:
 
 
 # %% chapters/02_matrix.ipynb #91d93080
-def check_size(name: str, size) -> int:
-    """`size` as an int. Raises ValueError unless it is an integer >= 1. Chapter 2."""
+def check_size(name: str, size, least: int = 1) -> int:
+    """`size` as an int; ValueError unless it is an integer >= `least`. Chapter 2."""
     whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
-    if not whole or size < 1:
-        raise ValueError(f"{name} is {size!r}; expected an integer >= 1")
+    if not whole or size < least:
+        raise ValueError(f"{name} is {size!r}; expected an integer >= {least}")
     return int(size)
 
 
@@ -129,7 +129,7 @@ def compiled(function, **options):
 @functools.cache
 def thread_pool() -> ThreadPoolExecutor:
     """Threads that wait for work, as many as were ever busy at a time. Chapter 2."""
-    return ThreadPoolExecutor(sys.maxsize, "microgpt")
+    return ThreadPoolExecutor(sys.maxsize)
 
 
 if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
@@ -137,11 +137,11 @@ if hasattr(os, "register_at_fork"):  # a child process has none of its parent's 
 
 
 def in_threads(run, threads: int) -> None:
-    """Call run(0) .. run(threads - 1), each in a thread of its own; wait for them all.
+    """Call run(0) .. run(threads - 1), all at once, and wait for them.
 
+    Calls that have not returned run in threads of their own, run(0) in the caller's.
     Where `run` calls compiled functions, they run side by side; no two of the calls may
-    write to the same memory. The caller's thread does run(0), and waits. What `run`
-    raises is raised here. Chapter 2.
+    write to the same memory. What `run` raises is raised here. Chapter 2.
     """
     others = [thread_pool().submit(run, thread) for thread in range(1, threads)]
     try:
@@ -660,13 +660,14 @@ def matmul_tn(a, b, out, at):
 # %% chapters/02_matrix.ipynb #5ade5f6e
 @kernel
 def relu_backward(dy, x, dx):
-    """dx = dy where x > 0, else 0; all (m x n).
+    """dx = dy where x > 0, 0 where x <= 0, nan where x is nan; all (m x n).
 
     Chapter 2, :eq:`matrix-relu-backward`.
     """
     for j in range(x.shape[1]):
         for i in range(x.shape[0]):
-            dx[i, j] = dy[i, j] if x[i, j] > 0 else 0.0
+            kept = x[i, j] if math.isnan(x[i, j]) else dy[i, j]
+            dx[i, j] = 0.0 if x[i, j] <= 0 else kept
 
 
 # %% chapters/02_matrix.ipynb #a5bec472

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import json
 import math
-import operator
 import os
 from collections import namedtuple
 from dataclasses import asdict, dataclass
@@ -611,8 +610,8 @@ def loss_and_gradients(p, g, gradient, a, w, inputs, targets, ends, documents):
 # %% chapters/07_model.ipynb #cc040974
 def check_start(start, known: int, block_size: int) -> int:
     """`start` as an int; ValueError unless all before it is known. Chapter 7."""
-    start, last = operator.index(start), min(known, block_size - 1)
-    if not 0 <= start <= last:
+    start, last = check_size("start", start, least=0), min(known, block_size - 1)
+    if start > last:
         raise ValueError(f"start is {start}; expected 0 to {last}")
     return start
 

@@ -9,6 +9,7 @@ from collections import namedtuple
 import numpy as np
 
 from microgpt.matrix import (
+    check_size,
     column_major,
     compiled,
     exponential,
@@ -97,7 +98,7 @@ def sample(
 
 
 # %% chapters/09_sampling.ipynb #1be7c094
-LANES = 64  # documents that are drawn side by side
+LANES = 64  # documents that are drawn side by side, a multiple of eight
 
 Lanes = namedtuple(
     "Lanes", "x s mixed h z r y f u logits A q_t k v p m l correction o_t"
@@ -109,8 +110,11 @@ def lane_shapes(config: GPTConfig) -> Lanes:
 
     k and v hold the keys and values of all positions, documents as rows; p, m, l,
     correction: attention's probabilities, maxima and sums; q_t, o_t: queries and
-    outputs, documents as rows. Chapter 9, :eq:`sampling-lanes`.
+    outputs, documents as rows. Raises ValueError unless LANES is a multiple of eight,
+    as `exponential_below` needs. Chapter 9, :eq:`sampling-lanes`.
     """
+    if check_size("LANES", LANES) % 8:
+        raise ValueError(f"LANES is {LANES}; expected a multiple of 8")
     C, V, L, H = config.n_embd, config.vocab_size, config.n_layer, config.n_head
     T, B, n = config.block_size, LANES, N_STREAMS
     return Lanes(
@@ -126,7 +130,7 @@ def lane_shapes(config: GPTConfig) -> Lanes:
 def embed_lanes(tokens, t, wte, wpe, x):
     """x[:, b] = wte[:, tokens[b]] + wpe[:, t] for every document b; x (C x B).
 
-    Chapter 9, :eq:`sampling-lanes`.
+    Chapter 9, :eq:`model-embed`.
     """
     for b in range(x.shape[1]):
         for c in range(x.shape[0]):
@@ -325,6 +329,7 @@ def sample_many(
     `sample` refuses. Chapter 9, :eq:`sampling-lanes`.
     """
     check_temperature(temperature)
+    count = check_size("count", count, least=0)
     given, p = np.array(check_prompt(model, corpus, prompt)), model.parameters
     size, V = model.config.block_size + 1 - len(given), model.config.vocab_size
     c = allocate(lane_shapes(model.config), model.dtype)

@@ -32,9 +32,11 @@ from microgpt.model import (
     activation_shapes,
     count,
     loss_and_gradients,
+    named_parameters,
     parameter_shapes,
     read_file,
     usable,
+    views,
     workspace_shapes,
     write_file,
 )
@@ -366,23 +368,21 @@ def check_arguments(model: GPT, corpus: Corpus, recipe: Recipe) -> None:
 
 
 # %% chapters/08_training.ipynb #8adc9e21
-def check_finite(loss: float, params: dict, step: int, lr: float) -> None:
-    """FloatingPointError if the loss of `step` or one of `params` is not finite.
+def divergence(loss: float, wrong, params: dict, step: int, lr: float) -> Exception:
+    """A FloatingPointError that tells of `step`, the first one that went wrong.
 
-    It names the step, counted from 1, the loss, the parameters and a remedy. params:
-    arrays by name, as they were before the step or after it. Chapter 8.
+    It names the step, counted from 1, its loss, what was not finite, and a remedy.
+    wrong: names of arrays, params: the parameters by name. Chapter 8.
     """
-    wrong = [name for name, x in params.items() if not np.isfinite(x).all()]
-    if math.isfinite(loss) and not wrong:
-        return
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         found = f"not finite: {', '.join(wrong[:3])}{more}"
     else:
         largest = max(params, key=lambda name: np.abs(params[name]).max())
         found = f"all parameters were finite, the largest is in {largest}"
-    raise FloatingPointError(
-        f"the loss of step {step} is {loss}; {found}; try an lr below {lr}"
+    remedy = f"try an lr below {lr}, or smaller weights"
+    return FloatingPointError(
+        f"the loss of step {step} is {loss:.4g}; {found}; {remedy}"
     )
 
 
@@ -464,27 +464,47 @@ class Run:
         run_steps(self.state, self.recipe, start, documents, losses)
 
 
+# %% chapters/08_training.ipynb #5b83f1c9
+def not_finite(run: Run) -> list[str]:
+    """Names of the parameters, and of their means m and v, that are not finite.
+
+    Chapter 8.
+    """
+    shapes, wrong = parameter_shapes(run.model.config), []
+    for key, flat in run.arrays.items():
+        mean = "" if key == "weights" else f"{key} of "
+        for name, x in named_parameters(views(flat, shapes)).items():
+            if not np.isfinite(x).all():
+                wrong.append(mean + name)
+    return wrong
+
+
 # %% chapters/08_training.ipynb #42b9d3f6
 def advance(run: Run, stop: int) -> None:
     """Make the steps up to `stop`. Chapter 8, :eq:`training-run`.
 
-    Raises FloatingPointError where `check_finite` does. Where a loss was not finite,
-    the run is then as it was before that step; where only parameters are not, as it was
-    after the last step.
+    Raises FloatingPointError, made by `divergence`, for the first step whose loss is
+    not finite or which leaves a weight or one of Adam's means so; the run is then as it
+    was before that step.
     """
     before = [x.copy() for x in run.arrays.values()]
     with uninterrupted():
         run.make_steps(run.done, stop)
-        bad = np.flatnonzero(~np.isfinite(run.losses[run.done : stop]))
-        if len(bad):
-            for x, old in zip(run.arrays.values(), before, strict=True):
-                x[:] = old
-            stop = run.done + int(bad[0]) + 1
-            run.make_steps(run.done, stop - 1)
-            run.done = stop - 1
-        loss, params = run.losses[stop - 1], run.model.params
-        check_finite(loss, params, stop, run.recipe.lr)
-        run.done = stop
+        numbers = (*run.arrays.values(), run.losses[run.done : stop])
+        if all(np.isfinite(x).all() for x in numbers):
+            run.done = stop
+            return
+        wrong, loss = not_finite(run), float(run.losses[stop - 1])
+        for x, old in zip(run.arrays.values(), before, strict=True):
+            x[:] = old
+        if stop > run.done + 1:  # look in the first half, then in the second
+            del before  # or every half keeps a copy
+            advance(run, (run.done + stop) // 2)
+            advance(run, stop)
+            return
+        if not math.isfinite(loss):
+            wrong = not_finite(run)
+        raise divergence(loss, wrong, run.model.params, stop, run.recipe.lr)
 
 
 # %% chapters/08_training.ipynb #6da1f7c9
@@ -521,8 +541,9 @@ def check_tensors(tensors: dict, run: Run) -> None:
         x = tensors[name]
         if (x.dtype, x.shape) != expected[name]:
             raise ValueError(f"{name} is {x.dtype} {x.shape}")
-    if not np.isfinite(tensors["weights"]).all():
-        raise ValueError("the weights are not all finite")
+    for name in run.arrays:
+        if not np.isfinite(tensors[name]).all():
+            raise ValueError(f"{name} has numbers that are not finite")
 
 
 # %% chapters/08_training.ipynb #f8a3b160

@@ -10,6 +10,8 @@ operation on the way, `n eps size + n subnormal` is above that for n eps < 1.
 import numpy as np
 from hypothesis import strategies as st
 
+from microgpt.matrix import exponential
+
 LONG = np.longdouble
 DTYPES = ("float32", "float64")
 KINDS = ("normal", "integers", "zeros", "mixed", "subnormal", "huge", "nan", "inf")
@@ -91,10 +93,48 @@ def check(found, exact, size, n, name=""):
     lost = ~np.isfinite(found)
     right = np.where(np.isnan(exact), np.isnan(found), close | (beyond & lost))
     np.testing.assert_array_equal(right, True, err_msg=name)
-    return right
 
 
 def same_bits(found, exact):
-    """Equal bit by bit, where both are nan apart."""
-    np.testing.assert_array_equal(found, exact)
-    assert found.dtype == exact.dtype
+    """The same shape, type and numbers; a zero and a nan may have either sign."""
+    np.testing.assert_array_equal(found, exact, strict=True)
+
+
+def exp_bound(x):
+    """Relative error of the package's exp: (2 |x| + 6) u, in units of eps."""
+    return abs(x) + 3
+
+
+def check_exponential(values, dtype):
+    """Hold `exponential` to NumPy's exp in long double.
+
+    The error of x log2(e) is relative, so that of e^x grows with |x|: it is held to
+    |x| + 3 units of the last place. Below the smallest normal number there is the
+    rounding of a subnormal besides; half a power of two further down the result is 0,
+    and from half a power of two below the largest number on it is inf.
+    """
+    x = np.array([values], dtype).T.copy("F")
+    y = x.copy("F")
+    exponential(y)
+    kind = np.finfo(dtype)
+    with np.errstate(over="ignore", under="ignore"):
+        exact = np.exp(x.astype(LONG))
+    bound = LONG(kind.eps) * exp_bound(x.astype(LONG))
+    with np.errstate(invalid="ignore"):
+        close = abs(y - exact) <= bound * exact
+        rounded = abs(y - exact) <= bound * exact + kind.smallest_subnormal
+    sure = 1 + 1e-3  # beside the two borders either side may be
+    smallest, largest = kind.smallest_normal, LONG(2) ** (kind.maxexp - 0.5)
+    least = smallest / np.sqrt(LONG(2))
+    rules = (
+        (np.isnan(x), np.isnan(y)),
+        (exact < least / sure, y == 0),
+        (exact < least * sure, rounded | (y == 0)),
+        ((exact > least * sure) & (exact < smallest), rounded),
+        ((exact >= smallest) & (exact < largest / sure), close),
+        ((exact > smallest * sure) & (exact < largest * sure), close | (y == np.inf)),
+        (exact >= largest * sure, y == np.inf),
+    )
+    for case, (among, right) in enumerate(rules):
+        wrong = x[among & ~right]
+        assert wrong.size == 0, f"rule {case} is broken at {wrong[:3]}"

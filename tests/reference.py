@@ -5,6 +5,8 @@ complex weights: a step i*h in one weight gives its derivative, Im(loss) / h, wi
 the cancellation of a difference (Squire and Trapp 1998).
 """
 
+import random
+
 import numpy as np
 
 
@@ -68,3 +70,10 @@ def complex_step_gradients(params, n_head, n_layer, tokens, h=1e-30):
             gradients[name][index] = loss(shifted, n_head, n_layer, tokens).imag / h
             x[index] -= 1j * h
     return gradients
+
+
+def replay(numbers):
+    """Python's own generator, but its random numbers are given."""
+    rng = random.Random()
+    rng.random = iter(numbers).__next__
+    return rng

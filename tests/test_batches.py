@@ -1,14 +1,13 @@
 """Many documents at once: batches and threads in training, lanes in sampling."""
 
-import itertools
 import random
-from bisect import bisect
 
 import numpy as np
 import pytest
+from reference import replay
 
 import microgpt
-from microgpt import training
+from microgpt import sampling, training
 from microgpt.sampling import LANES, sample_many
 
 ODD = {"n_embd": 12, "n_head": 3, "n_layer": 2, "block_size": 5, "tile": 2}
@@ -91,18 +90,6 @@ def test_bad_counts_are_refused(name, value):
     assert np.array_equal(model.weights, before)
 
 
-class Replay:
-    """A generator whose random numbers are given, with Python's `choices`."""
-
-    def __init__(self, numbers):
-        self.numbers = iter(numbers)
-
-    def choices(self, population, weights):
-        sums = list(itertools.accumulate(weights))
-        r = next(self.numbers) * (sums[-1] + 0.0)
-        return [population[bisect(sums, r, 0, len(sums) - 1)]]
-
-
 @pytest.mark.parametrize("prompt", ["", "k", "kar"])
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
 def test_many_samples_are_those_of_one_by_one(prompt, temperature):
@@ -113,7 +100,7 @@ def test_many_samples_are_those_of_one_by_one(prompt, temperature):
     rows = [[rng.random() for _ in range(size)] for _ in range(count)]
     found = sample_many(model, corpus, random.Random(5), count, temperature, prompt)
     expected = [
-        microgpt.sample(model, corpus, Replay(row), temperature, prompt) for row in rows
+        microgpt.sample(model, corpus, replay(row), temperature, prompt) for row in rows
     ]
     assert found == expected
     assert any(len(text) == ODD["block_size"] for text in found)
@@ -129,6 +116,17 @@ def test_many_samples_refuse_what_one_refuses():
     for prompt in ("é", "abcdef"):
         with pytest.raises(ValueError, match=r"prompt|character"):
             sample_many(model, corpus, rng, 2, 0.5, prompt)
+    for count in (-1, 2.0, True):
+        with pytest.raises(ValueError, match="count is"):
+            sample_many(model, corpus, rng, count)
     model.params["wte"][:] = np.nan
     with pytest.raises(ValueError, match="finite"):
         sample_many(model, corpus, rng, 2)
+
+
+@pytest.mark.parametrize("lanes", [12, 4, 0, 8.0])
+def test_lanes_come_in_eights(lanes, monkeypatch):
+    """`exponential_below` writes eight rows at a time."""
+    monkeypatch.setattr(sampling, "LANES", lanes)
+    with pytest.raises(ValueError, match="LANES is"):
+        sample_many(*odd_run(), random.Random(1), 1)

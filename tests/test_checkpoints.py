@@ -113,7 +113,7 @@ def test_a_resumed_run_is_the_whole_run(
         assert outcome(model, corpus, losses) == expected
 
 
-def test_repeated_runs_agree_across_processes_and_threads():
+def test_repeated_runs_agree_across_processes_and_threads(root):
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "import hashlib, microgpt, test_checkpoints as t\n"
@@ -122,7 +122,6 @@ def test_repeated_runs_agree_across_processes_and_threads():
         "found = repr(t.outcome(model, corpus, losses)).encode()\n"
         "print(hashlib.sha256(found).hexdigest())"
     )
-    root = Path(__file__).parent.parent
     found = {
         subprocess.run(
             [sys.executable, "-c", code.format(threads)],
@@ -370,10 +369,14 @@ def test_what_cannot_be_true_is_refused(changes, match, kept):
     refused(path, tiny_run(), match)
 
 
-def test_weights_that_are_not_finite_are_refused(kept):
+@pytest.mark.parametrize("name", ["weights", "m", "v"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(kept, name, number):
     path, _ = kept
-    rewritten(path, weights=np.full_like(tiny_run().model.weights, np.nan))
-    refused(path, tiny_run(), "finite")
+    spoilt = tiny_run().arrays[name].copy()
+    spoilt[2] = number
+    rewritten(path, **{name: spoilt})
+    refused(path, tiny_run(), f"{name} has numbers that are not finite")
 
 
 def test_metadata_is_part_of_the_checksum(kept):
@@ -499,8 +502,60 @@ def test_the_parameter_that_is_not_finite_first_is_named(name):
         training.advance(run, 40)
     assert f"not finite: {name};" in str(found.value)
     step = int(re.search(r"the loss of step (\d+)", str(found.value))[1])
-    assert 10 < step <= 40 and run.done == step - 1
+    assert step == 11 and run.done == 10
     assert all(np.isfinite(run.losses[: run.done])) and type(run.done) is int
+
+
+def first_bad_step(make, whole):
+    """Step and message of the failure of a run, in one chunk or step by step."""
+    run = make()
+    with pytest.raises(FloatingPointError) as found:
+        for stop in (run.recipe.steps,) if whole else range(1, run.recipe.steps + 1):
+            training.advance(run, stop)
+    return state(run)[0][:3], run.done, str(found.value)
+
+
+@pytest.mark.parametrize("bad", ["lm_head", "m of 0.wq", "v of 1.mlp.beta"])
+@pytest.mark.parametrize("step", [1, 7, 12])
+def test_a_chunk_fails_at_the_step_that_failed(bad, step, monkeypatch):
+    """Whatever is not finite and wherever: the run is as it was before that step."""
+    real = training.run_steps
+    key, name = bad.split(" of ") if " of " in bad else ("weights", bad)
+
+    def run_steps(state, recipe, done, documents, losses):
+        for i in range(len(losses)):
+            part = documents._replace(starts=documents.starts[i:])
+            part = part._replace(ends=documents.ends[i:])
+            real(state, recipe, done + i, part, losses[i : i + 1])
+            if done + i + 1 == step:  # as an overflow in this step would leave it
+                flat = getattr(state, key)
+                shapes = files.parameter_shapes(model.config)
+                p = files.named_parameters(files.views(flat, shapes))
+                p[name].flat[1] = np.inf
+
+    model, corpus = fresh()
+    start = model.weights.copy()
+    monkeypatch.setattr(training, "run_steps", run_steps)
+
+    def make():
+        model.weights[:] = start
+        return training.Run(model, corpus, RECIPE)
+
+    found = first_bad_step(make, True)
+    assert found == first_bad_step(make, False)
+    assert found[1] == step - 1
+    assert re.search(rf"step {step} is \d.*; not finite: {bad};", found[2])
+
+
+def test_gradients_whose_squares_overflow_are_noticed():
+    """v is infinite after the first step, and the weight would be frozen for ever."""
+    sizes = {"n_embd": 16, "n_head": 4, "n_layer": 1, "block_size": 16, "tile": 16}
+    model, corpus = fresh("float32", **sizes)
+    model.params["lm_head"][:] *= 1e22
+    before, run = model.weights.copy(), training.Run(model, corpus, RECIPE)
+    with pytest.raises(FloatingPointError, match=r"1 is \d.*: v of .*weights$"):
+        training.advance(run, 12)
+    assert np.array_equal(model.weights, before) and run.done == 0
 
 
 def test_a_run_that_overflows_keeps_its_checkpoint(tmp_path):

@@ -48,9 +48,10 @@ def test_unknown_characters_and_ids_are_refused(corpus):
     with pytest.raises(ValueError, match=r"position 1000000 ") as refusal:
         corpus.encode("a" * 10**6 + "!")
     assert len(str(refusal.value)) < 200
-    for bad in ([27], [-1]):
+    for bad in ([27], [-1], [True], [1.0], [26.0], ["a"], [None]):
         with pytest.raises(ValueError, match="token id"):
             corpus.decode(bad)
+    assert corpus.decode(np.array([26, 0], np.uint8)) == "a"
 
 
 @pytest.mark.parametrize("chars", ["ab", ["a", "b", "a"], ["ab"], [""], [1], None])

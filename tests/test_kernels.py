@@ -7,6 +7,7 @@ import math
 import numba
 import numpy as np
 import pytest
+from bounds import DTYPES, Draw, check_exponential
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ pytestmark = pytest.mark.skipif(
 )
 MODULES = ["matrix", "rmsnorm", "hyper_connections", "attention", "flash", "model"]
 MODULES += ["training", "sampling"]
-DTYPES = ["float32", "float64"]
 TILES = [1, 3, 4, 7, 16, 64]
 
 
@@ -34,21 +34,11 @@ def leaf_kernels():
     return found
 
 
-class Draw:
-    """Random column-major arrays and numbers of one type."""
+class Inputs(Draw):
+    """Always the same normal numbers, token ids, and arguments of the tiled kernels."""
 
     def __init__(self, dtype):
-        self.rng, self.dtype = np.random.default_rng(5), np.dtype(dtype)
-
-    def __call__(self, *shape):
-        x = self.rng.normal(0, 1.5, shape)
-        return np.asfortranarray(x, dtype=self.dtype)
-
-    def positive(self, *shape):
-        return abs(self(*shape)) + self.dtype.type(0.1)
-
-    def number(self):
-        return self.dtype.type(self.rng.normal())
+        super().__init__(dtype, "normal", 5)
 
     def ids(self, count, below):
         return self.rng.integers(0, below, count)
@@ -217,7 +207,8 @@ def test_promises_and_switches_change_no_bit(name, dtype, monkeypatch):
     for kernel in leaf_kernels()[name]:
         strict = numba.njit(error_model="numpy", boundscheck=True)(kernel.py_func)
         for m, n, p in ((7, 5, 3), (37, 11, 2), (19, 35, 5)):
-            found, expected = (ARGUMENTS[name](Draw(dtype), m, n, p) for _ in range(2))
+            inputs = (Inputs(dtype), Inputs(dtype))
+            found, expected = (ARGUMENTS[name](x, m, n, p) for x in inputs)
             result = strict(*expected)
             assert bits(found, kernel(*found)) == bits(expected, result), (m, n, p)
 
@@ -267,41 +258,6 @@ def test_transpose_refuses_what_its_blocks_would_spoil():
         transpose(np.zeros((32, 16), order="F")[::2], out)
     with pytest.raises(numba.TypingError):
         transpose(np.zeros((16, 16), "float32", order="F"), out)
-
-
-def check_exponential(values, dtype):
-    """Hold `exponential` to NumPy's exp in long double.
-
-    The error of x log2(e) is relative, so that of e^x grows with |x|: it is held to
-    |x| + 3 units of the last place. Below the smallest normal number there is the
-    rounding of a subnormal besides; half a power of two further down the result is 0,
-    and from half a power of two below the largest number on it is inf.
-    """
-    x = np.array([values], dtype).T.copy("F")
-    y = x.copy("F")
-    exponential(y)
-    kind = np.finfo(dtype)
-    with np.errstate(over="ignore", under="ignore"):
-        exact = np.exp(x.astype(np.longdouble))
-    bound = np.longdouble(kind.eps) * (abs(x.astype(np.longdouble)) + 3)
-    with np.errstate(invalid="ignore"):
-        close = abs(y - exact) <= bound * exact
-        rounded = abs(y - exact) <= bound * exact + kind.smallest_subnormal
-    sure = 1 + 1e-3  # beside the two borders either side may be
-    smallest, largest = kind.smallest_normal, np.longdouble(2) ** (kind.maxexp - 0.5)
-    least = smallest / np.sqrt(np.longdouble(2))
-    rules = (
-        (np.isnan(x), np.isnan(y)),
-        (exact < least / sure, y == 0),
-        (exact < least * sure, rounded | (y == 0)),
-        ((exact > least * sure) & (exact < smallest), rounded),
-        ((exact >= smallest) & (exact < largest / sure), close),
-        ((exact > smallest * sure) & (exact < largest * sure), close | (y == np.inf)),
-        (exact >= largest * sure, y == np.inf),
-    )
-    for case, (among, right) in enumerate(rules):
-        wrong = x[among & ~right]
-        assert wrong.size == 0, f"rule {case} is broken at {wrong[:3]}"
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("float32", 32), ("float64", 64)])

@@ -237,6 +237,13 @@ def test_bad_tokens_are_refused(corpus, tokens):
         model.loss(tokens)
 
 
+@pytest.mark.parametrize("start", [True, 1.0, -1, None])
+def test_a_start_is_a_whole_number(odd_model, start):
+    odd_model.logits(TOKENS[:3])
+    with pytest.raises(ValueError, match="start is"):
+        odd_model.logits(TOKENS[3:4], start)
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

@@ -1,5 +1,10 @@
 """The single page that is printed: equal ids told apart, links to the right one."""
 
+from types import SimpleNamespace
+
+import pikepdf
+from book import drop_mathjax
+from print_pdf import pack
 from printing import distinct_ids
 
 BODY = """<a href="#document-b">all of b</a> <a href="#document-b#why">b's why</a>
@@ -24,10 +29,6 @@ def test_other_ids_and_links_stay():
 
 
 def test_the_single_page_keeps_the_scripts_of_its_equations():
-    from types import SimpleNamespace
-
-    from book import drop_mathjax
-
     def scripts(builder):
         app = SimpleNamespace(
             builder=SimpleNamespace(name=builder),
@@ -42,9 +43,6 @@ def test_the_single_page_keeps_the_scripts_of_its_equations():
 
 
 def test_the_pdf_is_packed_without_loss(tmp_path):
-    import pikepdf
-    from print_pdf import pack
-
     path = tmp_path / "book.pdf"
     with pikepdf.new() as pdf:
         pdf.add_blank_page()

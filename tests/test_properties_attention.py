@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 import microgpt
 from microgpt import flash
 
-QUIET = {"over": "ignore", "invalid": "ignore", "under": "ignore", "divide": "ignore"}
 # (d, n_head, N). numba compiles anew for arrays that have but one axis longer than 1,
 # so sizes of 1 are tried in Python; test_attention.py has some for compiled code.
 SHAPES = st.tuples(st.integers(2, 4), st.integers(2, 4), st.integers(2, 13))
@@ -83,7 +82,7 @@ def test_both_attentions(x, shape, tile, causal, threads):
         [abs(a) @ b for a, b in zip(np.split(long(v)[0], H), p, strict=True)]
     )
     expected = exact_gradients(do, q, k, v, p, n_head)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         naive, weights = microgpt.naive_attention(q, k, v, n_head, causal)
         check(naive, exact, size, n, "naive")
         check(weights, p.transpose(1, 2, 0), p.transpose(1, 2, 0), n, "p")
@@ -163,7 +162,7 @@ def test_scores_of_any_size_give_finite_answers(dtype, causal, value):
     x = Draw(dtype, "normal", 3)
     q, k, v, do = (x(8, 9) for _ in range(4))  # d = 4: scores are exact, ties are ties
     q, k = np.sign(q) * q.dtype.type(value), np.sign(k) * k.dtype.type(value)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         naive, p = microgpt.naive_attention(q, k, v, 2, causal)
         o, m, l = microgpt.flash_attention(q, k, v, 2, 4, causal)
         np.testing.assert_allclose(o, naive, rtol=1e-5)
@@ -188,7 +187,7 @@ def test_one_bad_number_reaches_what_depends_on_it(dtype, seed, tile, causal):
     x = Draw(dtype, "normal", seed)
     q, k, v = (x(4, 9) for _ in range(3))
     clean, which, at = [q, k, v], seed % 3, int(x.rng.integers(9))
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         before = microgpt.flash_attention(*clean, 2, tile, causal)[0]
         bad = [y.copy("F") for y in clean]
         bad[which][1, at] = np.nan
@@ -219,7 +218,7 @@ def test_a_query_without_a_finite_score_has_no_answer(tile):
     x = Draw("float64", "normal", 1)
     q, k, v = abs(x(4, 9)), x(4, 9), x(4, 9)
     k[0, 0] = -np.inf
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         o = microgpt.flash_attention(q, k, v, 2, tile)[0]
         naive = microgpt.naive_attention(q, k, v, 2)[0]
     assert np.isnan(o[:2, 0]).all() and np.isfinite(o).sum() == o.size - 2
@@ -266,14 +265,14 @@ def test_other_arrays_are_refused_by_name(layout):
                 function(**spoilt, n_head=2)
 
 
-@pytest.mark.parametrize("n_head", [0, -1, 4, 12, 2.0, None, "2"])
+@pytest.mark.parametrize("n_head", [0, -1, 4, 12, 2.0, None, "2", True])
 def test_other_numbers_of_heads_are_refused(n_head):
     q = np.zeros((6, 5), order="F")
     for function in (microgpt.naive_attention, microgpt.flash_attention):
-        with pytest.raises((TypeError, ValueError), match=r"^n_head is"):
+        with pytest.raises(ValueError, match=r"^n_head is"):
             function(q, q, q, n_head)
     for name in ("tile", "threads"):
-        for bad in (0, -1, 1.5, None):
+        for bad in (0, -1, 1.5, None, True):
             with pytest.raises(ValueError, match=f"^{name} is"):
                 microgpt.flash_attention(q, q, q, 2, **{name: bad})
             m = np.ones((2, 5), order="F")

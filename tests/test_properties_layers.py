@@ -24,7 +24,6 @@ from microgpt import hyper_connections as hyper
 from microgpt import rmsnorm
 
 SIZE = sizes(9)
-QUIET = {"over": "ignore", "invalid": "ignore", "under": "ignore", "divide": "ignore"}
 SMALL = [kind for kind in KINDS if kind != "huge"]  # products of 1e30 are no numbers
 
 
@@ -37,7 +36,7 @@ def test_rmsnorm(x, C, T):
     overflows; one with inf in it is nan.
     """
     a, y, r = x(C, T), x.garbage(C, T), x.garbage(T)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         rmsnorm.rmsnorm(a, y, r)
         la, step = long(a)[0], LONG(np.finfo(x.dtype).smallest_subnormal)
         mean = np.where(np.isinf(la).any(axis=0), np.nan, (la * la).mean(axis=0))
@@ -60,7 +59,7 @@ def test_the_loudest_columns_are_normalised(dtype, C):
     a = np.zeros((C, len(sizes)), dtype, order="F")
     a[:] = np.array(sizes) * np.where(np.arange(C) % 2, -0.5, 1.0)[:, None]
     y, r = np.zeros_like(a), np.zeros(len(sizes), dtype)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         rmsnorm.rmsnorm(a, y, r)
     la = long(a)[0]
     top = np.maximum(abs(la).max(axis=0), 1)  # long double may be no longer than double
@@ -69,15 +68,16 @@ def test_the_loudest_columns_are_normalised(dtype, C):
     np.testing.assert_allclose(y, exact, rtol=8 * kind.eps, atol=2 * kind.tiny)
 
 
-@given(draws(SMALL), sizes(21), SIZE)
+@given(draws(), sizes(21), SIZE)
 def test_rmsnorm_backward(x, C, T):
     """C products and their sum, the mean, two products, a difference, a product.
 
-    What underflows in the mean is multiplied by y and r.
+    What underflows in the mean is multiplied by y and r. Normalised numbers y are never
+    large, so that only a dy near the largest number could overflow in it.
     """
-    dy, y, r = x(C, T), x(C, T), x.positive(T)
+    dy, y, r = x(C, T), x.plain(C, T), x.positive(T)
     dx = x.garbage(C, T)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         rmsnorm.rmsnorm_backward(dy, y, r, dx)
         ldy, ly, lr = long(dy, y, r)
         exact = lr * (ldy - ly * (ly * ldy).mean(axis=0))
@@ -143,7 +143,7 @@ def test_streams_forward(x, shape):
     la, ls, lm, lalpha, lbeta, lA = long(a, s, m, alpha, beta, A)
     hyper.expand(a, out)
     same_bits(out, np.repeat(a[:, None], n, axis=1))
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         hyper.mix(A, s, out)
         sums = (
             np.einsum("ij,cjt->cit", lA, ls),
@@ -168,7 +168,7 @@ def test_streams_backward(x, shape):
     ldh, lm, ls, lds, ly = long(dh, m, s, ds, y)
     lalpha, lbeta, lA, ldm, ldalpha, ldbeta = long(alpha, beta, A, dm, dalpha, dbeta)
     many = 2 * C * T + 8
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         hyper.aggregate_backward(dh, alpha, m, dm, dalpha)
         part = lalpha[:, None] * ldh[:, None]
         check(dm, ldm + part, abs(ldm) + abs(part), 2, "dm")
@@ -233,6 +233,8 @@ def test_sinkhorn_takes_columns_first():
         ([[math.inf]], 1, "logits holds"),
         ([[math.nan, 0], [0, 0]], 1, "logits holds"),
         ([[0.0]], 0, "iterations is 0"),
+        ([[0.0]], 2.0, r"iterations is 2\.0"),
+        ([[0.0]], True, "iterations is True"),
     ],
 )
 def test_sinkhorn_refuses(logits, iterations, name):

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import microgpt
 from microgpt import model, sampling, training
 
-QUIET = {"over": "ignore", "invalid": "ignore", "under": "ignore", "divide": "ignore"}
 FEW = st.integers(2, 7)  # sizes of 1 have tests of their own: numba compiles anew
 TOKENS = [4, 2, 0, 3, 3, 1, 4, 2]
 
@@ -36,7 +35,7 @@ def test_embeddings(x, C, V, count, continued):
     place = np.concatenate(
         [np.arange(b - a) for a, b in zip(begins, ends, strict=True)]
     )
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         model.embed(tokens[start:], ends, start, wte, wpe, out)
         same_bits(out[:, start:], wte[:, tokens[start:]] + wpe[:, place[start:]])
         same_bits(out[:, :start], x.garbage(C, start))
@@ -74,7 +73,7 @@ def test_cross_entropy(x, V, T, spread):
     logits = x(V, T) * x.dtype.type(spread if x.kind == "normal" else 1)
     targets, weights = x.rng.integers(0, V, T), x.positive(T)
     dlogits, kind = x.garbage(V, T), np.finfo(x.dtype)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         loss = LONG(model.cross_entropy(logits, targets, weights, dlogits))
         z, w = long(logits, weights)
         z = z - z.max(axis=0)
@@ -97,7 +96,7 @@ def test_cross_entropy(x, V, T, spread):
 @pytest.mark.equation("model-loss-shifted")
 def test_parts_of_the_loss(x, V, T):
     logits, weights, targets = x(V, T), x.plain(T), x.rng.integers(0, V, T)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         found = np.asarray(model.target_sum(logits, targets, weights)).astype(x.dtype)
         terms = long(weights)[0] * long(logits)[0][targets, np.arange(T)]
         check(found, terms.sum(), abs(terms).sum(), 2 * T)
@@ -158,7 +157,7 @@ def test_a_bad_weight_is_seen(dtype):
     for name, x in gpt.params.items():
         gpt.weights[:] = begin
         x.flat[0] = np.nan
-        with np.errstate(**QUIET):
+        with np.errstate(all="ignore"):
             loss, grads = gpt.loss_and_grads(tokens)
         assert math.isnan(loss), name
         assert np.isnan(grads["lm_head"]).any() and np.isnan(grads["wte"]).any(), name
@@ -173,19 +172,19 @@ def test_adam(dtype, n, step, seed):
     g = x(n) * x.rng.choice([0.0, 1e-30, 1e-3, 1.0, top], n).astype(dtype)
     w, m, v = x(n), x(n), x.positive(n)
     lr, b1, b2, eps = x.rng.uniform(1e-4, 0.1), 0.85, 0.99, 1e-8
-    number, kind = x.dtype.type, np.finfo(dtype)
+    number = x.dtype.type
     lw, lm, lv, lg = long(w, m, v, g)
     b1l, c1, b2l, c2 = (LONG(number(y)) for y in (b1, 1 - b1, b2, 1 - b2))
     new_m, new_v = b1l * lm + c1 * lg, b2l * lv + c2 * lg * lg
     size = abs(b1l * lm) + abs(c1 * lg)
     rate, unbias = LONG(number(lr / (1 - b1**step))), LONG(number(1 / (1 - b2**step)))
     change = rate / (np.sqrt(new_v * unbias) + LONG(number(eps)))
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         training.adam(w, g, m, v, step, lr, b1, b2, eps)
     check(m, new_m, size, 4, "m")
     check(v, new_v, new_v, 5, "v")
     check(w, lw - change * new_m, abs(lw) + change * size, 20, "weights")
-    assert np.isfinite(w).all() and kind
+    assert np.isfinite(w).all()
 
 
 @pytest.mark.parametrize("bad", [0, 1, 2, 3])
@@ -199,7 +198,7 @@ def test_adam_hides_no_nan(bad):
 @given(draws(), sizes(30))
 def test_vectors_are_added(x, n):
     a, b = x(n), x(n)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         expected = a + b
         training.add_to(b, a)
     same_bits(a, expected)
@@ -211,7 +210,8 @@ def test_the_rate_falls_on_a_line(lr, steps, data):
     step = data.draw(st.integers(0, steps - 1))
     found = training.linear_schedule(lr, step, steps)
     exact = LONG(lr) * (steps - step) / steps
-    assert abs(found - exact) <= 3 * np.finfo(float).eps * lr
+    kind = np.finfo(float)
+    assert abs(found - exact) <= 3 * kind.eps * lr + kind.smallest_subnormal
     assert found > 0 or lr < 1e-300
 
 
@@ -292,7 +292,7 @@ def test_attention_of_lanes(x, n_keys, n_head, d):
     B, C = q.shape
     scores, o, inverse = x.garbage(B, 6, n_head), x.garbage(B, C), x.positive(B, n_head)
     lq, lk, lv, lp, li = long(q, k, v, p, inverse)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         sampling.score_lanes(q, k, n_keys, scores)
         products = (lq[:, :, None] * lk).reshape(B, n_head, d, 6) / np.sqrt(LONG(d))
         exact, size = products.sum(axis=2), abs(products).sum(axis=2)
@@ -309,7 +309,7 @@ def test_attention_of_lanes(x, n_keys, n_head, d):
 @given(draws(), FEW, FEW, FEW)
 def test_embedding_of_lanes(x, C, V, B):
     tokens, wte, wpe, out = x.rng.integers(0, V, B), x(C, V), x(C, 3), x.garbage(C, B)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         sampling.embed_lanes(tokens, 2, wte, wpe, out)
         same_bits(out, wte[:, tokens] + wpe[:, 2:])
 
@@ -317,7 +317,7 @@ def test_embedding_of_lanes(x, C, V, B):
 @given(draws(), FEW, FEW)
 def test_all_finite(x, m, n):
     a = x(m, n)
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         assert bool(sampling.all_finite(a)) == np.isfinite(a).all()
         a[m - 1, n - 1] = -np.inf
         assert not sampling.all_finite(a)
@@ -327,7 +327,7 @@ def test_all_finite(x, m, n):
 @pytest.mark.equation("sampling-temperature")
 def test_logits_over_the_temperature(x, V, B, temperature):
     logits, weights = x(V, B), np.full((V, B), 9.0, order="F")
-    with np.errstate(**QUIET):
+    with np.errstate(all="ignore"):
         sampling.over_temperature(logits, temperature, weights)
         z = long(logits)[0]
         exact = (z - z.max(axis=0)) / LONG(temperature)
@@ -366,21 +366,6 @@ def test_lanes_end_with_bos():
     assert sampling.end_of_lanes(np.array([3, 3, 3, 3]), 0, bos, ids)
 
 
-class Replay:
-    """Random numbers that are given, one by one, with `choices` as Python's."""
-
-    def __init__(self, numbers):
-        self.numbers = list(numbers)
-
-    def choices(self, population, weights):
-        total, dart = 0.0, self.numbers.pop(0) * sum(weights)
-        for i, weight in zip(population, weights, strict=True):
-            total += weight
-            if total > dart:
-                return [i]
-        raise AssertionError("a dart beside the target")
-
-
 @pytest.mark.parametrize("prompt", ["", "ca"])
 @pytest.mark.equation("sampling-lanes", "sampling-stop")
 def test_lanes_speak_as_one_model_does(prompt, monkeypatch):
@@ -390,7 +375,9 @@ def test_lanes_speak_as_one_model_does(prompt, monkeypatch):
     size = 6 - len(prompt)
     rows = [[rng.random() for _ in range(size)] for _ in range(19)]
     found = microgpt.sample_many(gpt, corpus, random.Random(1), 19, 0.8, prompt)
-    expected = [microgpt.sample(gpt, corpus, Replay(row), 0.8, prompt) for row in rows]
+    expected = [
+        microgpt.sample(gpt, corpus, reference.replay(row), 0.8, prompt) for row in rows
+    ]
     assert found == expected
     assert len({len(text) for text in found}) > 1  # some have ended early
 
@@ -414,5 +401,5 @@ def test_lanes_refuse_what_is_no_number(dtype, monkeypatch):
     monkeypatch.setattr(sampling, "LANES", 8)
     gpt = tiny(dtype)
     gpt.params["lm_head"][2, 1] = np.nan
-    with np.errstate(**QUIET), pytest.raises(ValueError, match="not finite"):
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="not finite"):
         microgpt.sample_many(gpt, small_corpus(), random.Random(1), 3)

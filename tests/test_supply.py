@@ -126,7 +126,7 @@ def test_training_and_sampling_need_no_network(tmp_path):
 def test_the_workflow_tests_the_package_as_the_makefile_does():
     """It spells the files out, since there is no `make` on every system."""
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    names = re.search(r"PACKAGE_TESTS := .*tests/test_,(.*)\)", makefile)[1].split()
+    names = re.search(r"PACKAGE_TESTS := .*test_%.py,(.*)\)", makefile)[1].split()
     workflow = (ROOT / ".github/workflows/test.yml").read_text("utf-8")
     files = re.search(r"python -m pytest (tests/.*)", workflow)[1].split()
-    assert files == [f"tests/test_{name}" for name in names]
+    assert files == [f"tests/test_{name}.py" for name in names]

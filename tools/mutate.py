@@ -66,8 +66,8 @@ OTHER = {  # what stands for an operator
     ast.NotIn: [ast.In], ast.And: [ast.Or], ast.Or: [ast.And],
     ast.BitOr: [ast.BitAnd],
 }  # fmt: skip
-NAMES = {"min": "max", "max": "min", "rint": "floor", "sqrt": "exp", "any": "all"}
-NAMES |= {"all": "any", "first": "start", "start": "stop"}
+FUNCTIONS = {"min": "max", "max": "min", "any": "all", "all": "any"}
+METHODS = {"rint": "floor", "sqrt": "exp"}
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ def changed(node):
         yield node.operand
     elif kind is ast.IfExp:
         yield ast.IfExp(ast.UnaryOp(ast.Not(), node.test), node.body, node.orelse)
-    elif kind is ast.Name and node.id in ("min", "max", "any", "all"):
-        yield ast.Name(NAMES[node.id], ast.Load())
-    elif kind is ast.Attribute and node.attr in ("rint", "sqrt"):
-        yield ast.Attribute(node.value, NAMES[node.attr], ast.Load())
+    elif kind is ast.Name and node.id in FUNCTIONS:
+        yield ast.Name(FUNCTIONS[node.id], ast.Load())
+    elif kind is ast.Attribute and node.attr in METHODS:
+        yield ast.Attribute(node.value, METHODS[node.attr], ast.Load())
     elif kind is ast.Tuple and 1 < len(node.elts) < 4 and is_value(node):
         first, second, *rest = node.elts
         yield ast.Tuple([second, first, *rest], ast.Load())
@@ -342,7 +342,36 @@ KINDS = ("killed", "explained", "survived", "stale")
 
 
 def row(name, count) -> str:
+    """A line of the report."""
     return f"{name:18}" + "".join(f"{count[kind]:6} {kind}" for kind in KINDS)
+
+
+def show(name) -> None:
+    """Print the mutants of a function."""
+    for mutant, _ in mutants(name.partition(".")[0]):
+        if mutant.function.startswith(name):
+            print(mutant)
+
+
+def examine_all(modules, only) -> Counter:
+    """Examine one module after the other and report; the sum of their counters."""
+    for name in SHARED:
+        importlib.import_module(name)
+    excluded, explained = explanations()
+    total, rows, began = Counter(), [], time.monotonic()
+    for module in modules:
+        count = examine(module, explained, excluded, only)
+        for mutant in explained:  # those that are left are no mutants any more
+            if mutant.function.partition(".")[0] == module and not only:
+                print(f"stale: {mutant}")
+                count["stale"] += 1
+        total += count
+        rows.append(row(module, count))
+        print(rows[-1], flush=True)
+    print(*rows, row("all", total), sep="\n")
+    minutes = (time.monotonic() - began) / 60
+    print(f"{datetime.date.today()}, {minutes:.0f} minutes")
+    return total
 
 
 def main() -> int:
@@ -354,26 +383,9 @@ def main() -> int:
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     if args.show:
-        for mutant, _ in mutants(args.show.partition(".")[0]):
-            if mutant.function.startswith(args.show):
-                print(mutant)
+        show(args.show)
         return 0
-    for name in SHARED:
-        importlib.import_module(name)
-    excluded, explained = explanations()
-    total, rows, began = Counter(), [], time.monotonic()
-    for module in args.modules or MODULES:
-        count = examine(module, explained, excluded, args.only)
-        for mutant in explained:  # those that are left are no mutants any more
-            if mutant.function.partition(".")[0] == module and not args.only:
-                print(f"stale: {mutant}")
-                count["stale"] += 1
-        total += count
-        rows.append(row(module, count))
-        print(rows[-1], flush=True)
-    print(*rows, row("all", total), sep="\n")
-    minutes = (time.monotonic() - began) / 60
-    print(f"{datetime.date.today()}, {minutes:.0f} minutes")
+    total = examine_all(args.modules or MODULES, args.only)
     return 1 if total["survived"] or total["stale"] else 0
 
 

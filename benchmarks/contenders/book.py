@@ -16,11 +16,9 @@ class Book(Contender):
         self.options = {
             name: getattr(self.setting, name) for name in ("batch_size", "threads")
         }
-        self.reset()
 
     def reset(self):
-        for name, x in self.problem.weights.items():
-            self.model.params[name][...] = x
+        self.problem.reset(self.model)
 
     def loss_and_grads(self, tokens):
         return self.model.loss_and_grads(tokens)

@@ -70,10 +70,8 @@ def test_only_pages_with_an_island_load_one(site):
         expected = names | ({"common"} if names else set())
         expected |= {f"{name}-data" for name in names & {"training-film"}}
         assert scripts == expected, path
-        (style,) = re.findall(r'rel="stylesheet"[^>]* href="([^"?]+\.css)', text) or [
-            ""
-        ]
-        style = (path.parent / style).read_text() if style else ""
+        links = re.findall(r'rel="stylesheet"[^>]* href="([^"?]+\.css)', text)
+        style = "".join((path.parent / link).read_text() for link in links)
         assert (".island-box" in style) == bool(names), path
         found |= dict.fromkeys(names, path.relative_to(site).as_posix())
     assert found == PAGES

@@ -7,24 +7,26 @@ import pytest
 
 CHAPTER = "chapters/03_rmsnorm.html"
 CARD = "#cell-070f0ccf > .equation-card"
-WIDE = 1680
+WIDE = 1680  # room for the contents of the page as well
+LINE = 676  # pixels of 88 characters of code
 
 
-def test_equation_and_code_stand_side_by_side_where_there_is_room(open_page):
-    page = open_page(CHAPTER, width=WIDE)
-    card = page.locator(CARD)
+@pytest.mark.parametrize("width", [1400, WIDE, 1920])
+def test_equation_and_code_stand_side_by_side_where_there_is_room(open_page, width):
+    page = open_page(CHAPTER, width=width)
+    card, contents = page.locator(CARD), page.locator(".bd-sidebar-secondary")
+    assert contents.is_visible()
+    card.scroll_into_view_if_needed()
     assert card.locator("mjx-container").first.is_visible()
-    beside, code, contents = (
-        place.bounding_box()
-        for place in (
-            card,
-            page.locator("#cell-070f0ccf > .cell_input"),
-            page.locator(".bd-sidebar-secondary"),
-        )
-    )
+    beside = card.bounding_box()
+    code = page.locator("#cell-070f0ccf > .cell_input").bounding_box()
     assert abs(beside["y"] - code["y"]) < 2
-    assert code["x"] + code["width"] <= beside["x"]
-    assert beside["x"] + beside["width"] <= contents["x"]
+    assert LINE + 32 <= code["width"] <= beside["x"] - code["x"]
+    assert beside["x"] + beside["width"] <= width
+    if width < WIDE:
+        contents.wait_for(state="hidden")
+    else:
+        assert beside["x"] + beside["width"] <= contents.bounding_box()["x"]
     assert "C × T" in card.locator("dd").first.inner_text()
     card.locator('.card-equation a[href$="#equation-rmsnorm-forward"]').click()
     assert page.url.endswith("#equation-rmsnorm-forward")
@@ -131,6 +133,9 @@ def test_the_index_lists_terms_and_names(open_page):
     for name in ("softmax", "online softmax", "rmsnorm_backward()", "GPT"):
         links = page.locator(".genindextable a", has_text=name)
         assert links.count() > 0, name
+    page.set_viewport_size({"width": 375, "height": 900})
+    cell = page.locator(".genindextable td").first.bounding_box()
+    assert cell["width"] > 300, "one column on a phone"
 
 
 def test_search_finds_and_code_is_coloured_in_the_dark(open_page):
