@@ -56,6 +56,8 @@ def forked(task, *arguments) -> int:
 
 
 def main(folder, name, trials):
+    # a process in the background may have been told to ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     path, result = folder / "run.safetensors", folder / "result"
     partial, number = folder / "run.safetensors.partial", getattr(signal, name)
     run(path, result)  # compiles

@@ -204,7 +204,15 @@ def test_a_crash_in_the_middle_of_a_write_leaves_a_whole_file(name, call, tmp_pa
     assert os.listdir(tmp_path) == ["run.safetensors"]
 
 
-def test_ctrl_c_waits_for_the_end_of_the_block():
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C is not ignored, as it may be in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_waits_for_the_end_of_the_block(ctrl_c):
     done = False
     with pytest.raises(KeyboardInterrupt), training.uninterrupted():
         signal.raise_signal(signal.SIGINT)
