@@ -10,7 +10,7 @@ from .variants import VARIANTS
 
 BOOK = "book_f32"
 QUICK = ("aliasing", "loose")
-IN_ATTENTION = ("aliasing", "exp", "loose", "avx2")  # the others hardly matter there
+IN_ATTENTION = ("aliasing", "exp", "panels", "loose", "avx2")  # others hardly matter
 N, D = 1024, 16
 
 

@@ -117,6 +117,14 @@ def reverse(arrays):
     return arrays.T
 
 
+def low_panels() -> None:
+    """Products of tall matrices in panels of 16 rows in place of 64."""
+    import microgpt.matrix
+
+    assert isinstance(microgpt.matrix.WIDE, bool)
+    microgpt.matrix.WIDE = False
+
+
 def only_avx2() -> None:
     """Vectors of 32 bytes, as on a processor without AVX-512."""
     os.environ.update(AVX2)
@@ -126,6 +134,7 @@ VARIANTS = {
     "sizes": (run_time_sizes, "sizes known only when it runs"),
     "aliasing": (aliasing, "no promise that arrays do not overlap"),
     "exp": (library_exp, "the C library's exp"),
+    "panels": (low_panels, "no panels of 64 rows"),
     "calls": (separate_kernels, "LLVM alone decides which kernels it inlines"),
     "long-loops": (long_loops, "loops copied for long runs"),
     "slp": (no_slp, "vectors only from loops"),
