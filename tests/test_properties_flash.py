@@ -89,7 +89,7 @@ def test_masks(dtype, B, keys, G, data):
 
 
 ROWS = st.sampled_from([8, 16, 24])
-TILE = st.tuples(ROWS, st.integers(2, 13), st.integers(2, 3))
+TILE = st.tuples(ROWS, st.integers(2, 20), st.integers(2, 3))
 
 
 @given(draws(MILD), TILE, st.data())
