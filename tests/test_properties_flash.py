@@ -89,7 +89,19 @@ def test_masks(dtype, B, keys, G, data):
 
 
 ROWS = st.sampled_from([8, 16, 24])
-TILE = st.tuples(ROWS, st.integers(2, 20), st.integers(2, 3))
+TILE = st.tuples(ROWS, st.integers(2, 13), st.integers(2, 3))
+
+
+@pytest.mark.equation("flash-online")
+def test_running_statistics_of_any_number_of_keys():
+    """Each key counts once, whichever of the two loops takes it, and no others do."""
+    for n_keys in range(1, 27):
+        for last in range(n_keys):
+            s, m = np.zeros((8, n_keys + 1, 1), order="F"), np.zeros((8, 1), order="F")
+            s[:, n_keys], s[:, last], correction, l = 9.0, 1.0, m.copy("F"), m.copy("F")
+            flash.running_maximum(s, n_keys, m, correction)
+            flash.running_sum(s, n_keys, correction, l)
+            assert (m == 1).all() and (correction == -1).all() and (l == 1).all()
 
 
 @given(draws(MILD), TILE, st.data())
