@@ -15,7 +15,7 @@ from collections import namedtuple
 from contextlib import contextmanager
 from dataclasses import asdict
 from errno import EEXIST
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +57,13 @@ def adam(weights, gradient, m, v, step, lr, beta1, beta2, eps):
     """
     number = weights.dtype.type
     rate = number(lr / (1 - beta1**step))
-    unbias = number(1 / (1 - beta2**step))
+    unbias = number(1 / math.sqrt(1 - beta2**step))
     b1, c1, b2, c2 = number(beta1), number(1 - beta1), number(beta2), number(1 - beta2)
     tiny = number(eps)
     for i in range(weights.shape[0]):
         m[i] = b1 * m[i] + c1 * gradient[i]
         v[i] = b2 * v[i] + c2 * gradient[i] * gradient[i]
-        weights[i] -= rate * m[i] / (math.sqrt(v[i] * unbias) + tiny)
+        weights[i] -= rate * m[i] / (unbias * math.sqrt(v[i]) + tiny)
 
 
 # %% chapters/08_training.ipynb #d3e5cd5a
@@ -172,6 +172,30 @@ def training_state(model: GPT, batch_size: int = 1, threads: int = 1) -> State:
     )  # fmt: skip
 
 
+# %% chapters/08_training.ipynb #8d31f7a4
+@lru_cache
+def id_table(chars: tuple[str, ...]) -> np.ndarray:
+    """Token id of each code point, -1 for no token; -1 at the end. Chapter 8."""
+    codes = [ord(char) for char in chars]
+    table = np.full(max(codes, default=-1) + 2, -1)
+    table[codes] = range(len(codes))
+    return table
+
+
+def ids_of_all(corpus: Corpus, docs: list[str]) -> np.ndarray:
+    """Token ids of the characters of all documents, one after the other, without BOS.
+
+    Raises ValueError for a character that is not in the vocabulary. Chapter 8.
+    """
+    text = "".join(docs).encode("utf-32-le", "surrogatepass")
+    codes = np.frombuffer(text, "<u4")  # four bytes each
+    ids = id_table(corpus.chars).take(codes, mode="clip")
+    if (ids < 0).any():
+        for doc in docs:
+            token_ids(corpus.ids, doc)  # says what is wrong
+    return ids
+
+
 # %% chapters/08_training.ipynb #bd022e26
 Documents = namedtuple("Documents", "inputs targets starts ends")
 
@@ -180,18 +204,17 @@ def columns_of(corpus: Corpus, docs: list[str], block_size: int):
     """Inputs and targets of documents laid end to end, and the columns of each.
 
     Each document is cut to block_size positions. Returns inputs and targets, a token
-    id for every column, and the number of columns of every document. Chapter 8.
+    id for every column, and the number of columns of every document. Raises ValueError
+    for a character that is not in the vocabulary. Chapter 8.
     """
-    lengths = np.array([len(doc) for doc in docs]) + 2
+    docs = [doc[:block_size] for doc in docs]
+    lengths = np.fromiter(map(len, docs), int, len(docs))
     after = np.cumsum(lengths)
-    first = after - lengths
-    tokens, is_bos = np.full(after[-1], corpus.bos), np.zeros(after[-1], bool)
-    is_bos[first] = is_bos[after - 1] = True
-    tokens[~is_bos] = token_ids(corpus.ids, "".join(docs))
-    kept = np.minimum(lengths - 1, block_size)
-    positions = np.arange(after[-1]) - np.repeat(first, lengths)
-    inputs = np.flatnonzero(positions < np.repeat(kept, lengths))
-    return tokens[inputs], tokens[inputs + 1], kept
+    targets = np.insert(ids_of_all(corpus, docs), after, corpus.bos)
+    inputs = np.roll(targets, 1)
+    surplus = (after + np.arange(len(docs)))[lengths == block_size]
+    kept = np.minimum(lengths + 1, block_size)
+    return np.delete(inputs, surplus), np.delete(targets, surplus), kept
 
 
 # %% chapters/08_training.ipynb #2ab7d941
@@ -206,8 +229,10 @@ def pack_documents(
     :eq:`training-batch`.
     """
     size, docs = recipe.batch_size, corpus.docs
-    numbers = range(start * size, (start + steps) * size)
-    chosen = [docs[i % len(docs)][:block_size] for i in numbers]
+    number, begin = steps * size, start * size % len(docs)
+    chosen = docs[begin : begin + number]
+    while len(chosen) < number:
+        chosen += docs[: number - len(chosen)]
     inputs, targets, kept = columns_of(corpus, chosen, block_size)
     starts, i = np.cumsum(kept) - kept, np.arange(len(kept))
     first = i - i % size % GROUP  # of the document's group
@@ -497,6 +522,7 @@ def advance(run: Run, stop: int) -> None:
         wrong, loss = not_finite(run), float(run.losses[stop - 1])
         for x, old in zip(run.arrays.values(), before, strict=True):
             x[:] = old
+        run.losses[run.done : stop] = np.nan
         if stop > run.done + 1:  # look in the first half, then in the second
             del before  # or every half keeps a copy
             advance(run, (run.done + stop) // 2)
