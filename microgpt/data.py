@@ -55,7 +55,7 @@ def token_text(chars: list[str], ids) -> str:
     """
     ids, bos = list(ids), len(chars)
     for position, i in enumerate(ids):
-        whole = isinstance(i, (int, Integral)) and type(i) is not bool  # int: quickly
+        whole = isinstance(i, (int, Integral)) and type(i) is not bool  # int: faster
         if not whole or not 0 <= i <= bos:
             found = f"token id {i} (position {position})"
             raise ValueError(f"{found} is not an integer in 0 .. {bos}")

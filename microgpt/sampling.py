@@ -326,7 +326,8 @@ def sample_many(
     `rng` is any generator with Python's `random`. Every document has a number of its
     own for every token that it may draw, used in order; with these numbers `sample`
     gives the same text, unless rounding decides a draw. Raises ValueError for what
-    `sample` refuses. Chapter 9, :eq:`sampling-lanes`.
+    `sample` refuses, and for a count that is no integer >= 0. Chapter 9,
+    :eq:`sampling-lanes`.
     """
     check_temperature(temperature)
     count = check_size("count", count, least=0)
