@@ -561,12 +561,12 @@ def check_same(found: dict, settings: dict) -> None:
 def check_tensors(tensors: dict, run: Run) -> None:
     """ValueError unless these arrays of a checkpoint fit `run`. Chapter 8."""
     done = min(tensors["losses"].size, run.recipe.steps)
-    expected = {name: (x.dtype, x.shape) for name, x in run.arrays.items()}
-    expected |= {"losses": (np.float64, (done,)), "rng": (np.uint32, (625,))}
+    expected = {name: f"{x.dtype} {x.shape}" for name, x in run.arrays.items()}
+    expected |= {"losses": f"float64 ({done},)", "rng": "uint32 (625,)"}
     for name in expected | tensors:
-        x = tensors[name]
-        if (x.dtype, x.shape) != expected[name]:
-            raise ValueError(f"{name} is {x.dtype} {x.shape}")
+        found = f"{tensors[name].dtype} {tensors[name].shape}"
+        if found != expected[name]:
+            raise ValueError(f"{name} is {found}; expected {expected[name]}")
     for name in run.arrays:
         if not np.isfinite(tensors[name]).all():
             raise ValueError(f"{name} has numbers that are not finite")
