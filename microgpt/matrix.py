@@ -4,6 +4,7 @@
 
 # %% chapters/02_matrix.ipynb #5b374934
 import functools
+import gc
 import hashlib
 import math
 import os
@@ -15,7 +16,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, cpu, types
+from numba.core import cgutils, cpu, event, types
 from numba.core.options import TargetOptions
 from numba.core.registry import cpu_target
 from numba.extending import lower_builtin, type_callable
@@ -98,8 +99,16 @@ SLP = "NUMBA_SLP_VECTORIZE"  # numba's switch for vectorising code without a loo
 if SLP not in os.environ:
     numba.config.SLP_VECTORIZE = 1
 # No copies of a loop for long runs, since ours are short; small kernels go into callers
-for option in ("-unroll-runtime=false", "-inline-threshold=1000"):
+OPTIONS = (
+    "-unroll-runtime=false",
+    "-unroll-threshold-default=300",
+    "-inline-threshold=1000",
+)
+for option in OPTIONS:
     llvmlite.binding.set_option("microgpt", option)
+GENERATOR = cpu_target.target_context.codegen()  # of machine code, with all effort
+if "NUMBA_OPT" not in os.environ:
+    numba.config.OPT = type(numba.config.OPT)(1)  # for the passes before it
 
 
 def compiled(function, **options):
@@ -123,6 +132,28 @@ def compiled(function, **options):
         return numba.njit(cache=directory is not None, **options)(function)
     finally:
         numba.config.CACHE_DIR = previous
+
+
+# %% chapters/02_matrix.ipynb #3f0c9d52
+class WithoutCollector(event.Listener):
+    """Stops Python's garbage collector while numba compiles. Chapter 2."""
+
+    def __init__(self):
+        self.found_on = []  # at the beginning of each event that has not ended
+
+    def on_start(self, _):
+        """Called by numba before it compiles a function."""
+        self.found_on.append(gc.isenabled())
+        gc.disable()
+
+    def on_end(self, _):
+        """Called by numba when it has compiled a function, or has failed to."""
+        if self.found_on.pop():
+            gc.enable()
+
+
+PAUSE = WithoutCollector()
+event.register("numba:compile", PAUSE)
 
 
 # %% chapters/02_matrix.ipynb #3ceaaf30
@@ -401,35 +432,38 @@ def add_products(a, b, out, i0, rows, k0, depth):
 
 
 # %% chapters/02_matrix.ipynb #e28f2ad7
-FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]
+FEATURES = GENERATOR.magic_tuple()[2]
 WIDE = "+avx512f" in FEATURES.split(",")  # 32 registers of 64 bytes
+TALL = 256  # bytes of a column of a tall panel
 
 
 def panel(rows: int, depth: int):
     """A kernel that computes `rows` rows of out += a b, from row i0 on.
 
-    It takes `depth` columns of a at a time, then four, then one. The sum of each
-    element runs over k = 0, 1, ... in this order. Chapter 2, :eq:`matrix-matmul`.
+    With rows = 0, so many that a column of them has TALL bytes. It takes `depth`
+    columns of a at a time, then four, then one. The sum of each element runs over
+    k = 0, 1, ... in this order. Chapter 2, :eq:`matrix-matmul`.
     """
 
     @kernel
     def matmul_rows(a, b, out, i0):
         if i0 < 0:  # never; but now the compiler knows it
             return
+        height = rows or TALL // a.itemsize
         whole, fours = a.shape[1] // depth * depth, a.shape[1] // 4 * 4
         for k0 in range(0, whole, depth):
-            add_products(a, b, out, i0, rows, k0, depth)
+            add_products(a, b, out, i0, height, k0, depth)
         for k0 in range(whole, fours, 4):
-            add_products(a, b, out, i0, rows, k0, 4)
+            add_products(a, b, out, i0, height, k0, 4)
         for k0 in range(fours, a.shape[1]):
-            add_products(a, b, out, i0, rows, k0, 1)
+            add_products(a, b, out, i0, height, k0, 1)
 
     return matmul_rows
 
 
 DEPTH = 8 if WIDE else 4
 sixteen_rows, four_rows, one_row = (panel(rows, DEPTH) for rows in (16, 4, 1))
-sixty_four_rows = panel(64, 4)
+tall_rows = panel(0, 4)
 
 
 # %% chapters/02_matrix.ipynb #7a0ae090
@@ -442,10 +476,11 @@ def matmul_add(a, b, out):
     :eq:`matrix-matmul`, :eq:`matrix-outer` and :eq:`matrix-matmul-backward`.
     """
     m, tall = a.shape[0], 0
-    if WIDE and np.finfo(a.dtype).bits == 32:
-        tall = m // 64 * 64
-    for i in range(0, tall, 64):
-        sixty_four_rows(a, b, out, i)
+    if WIDE:
+        height = TALL // a.itemsize
+        tall = m // height * height
+        for i in range(0, tall, height):
+            tall_rows(a, b, out, i)
     for i in range(tall, m // 16 * 16, 16):
         sixteen_rows(a, b, out, i)
     for i in range(m // 16 * 16, m // 4 * 4, 4):
