@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import threading
+import time
 
 import llvmlite.binding
 import numba
@@ -128,6 +129,21 @@ def test_threads_run_every_share_once():
             matrix.in_threads(lambda i: 1 / (i - broken), count)  # noqa: B023
 
 
+def test_no_thread_is_left_behind_by_an_error():
+    """What the others write to is the caller's again only when they have ended."""
+    ended = []
+
+    def run(i):
+        if i == 0:
+            raise ZeroDivisionError
+        time.sleep(0.05)
+        ended.append(i)
+
+    with pytest.raises(ZeroDivisionError):
+        matrix.in_threads(run, 3)
+    assert sorted(ended) == [1, 2]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_threads_after_a_fork():
@@ -137,8 +153,11 @@ def test_threads_after_a_fork():
     child = os.fork()
     if child == 0:
         signal.alarm(10)  # who waits for threads that are gone waits for ever
-        matrix.in_threads(lambda i: None, 3)
-        os._exit(0)
+        try:
+            matrix.in_threads(lambda i: None, 3)
+            os._exit(0)
+        finally:
+            os._exit(1)  # never back into pytest, which goes on in the parent
     assert os.waitpid(child, 0)[1] == 0
 
 

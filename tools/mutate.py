@@ -198,7 +198,7 @@ def statements(body, name, compiled_only):
             if compiled_only or isinstance(statement, ast.ImportFrom):
                 continue
             yield name, body, i
-            for field in COMPOUND[:2]:
+            for field in ("body", "orelse", "finalbody"):
                 inner = getattr(statement, field, [])
                 yield from statements(inner, name, False)
             for handler in getattr(statement, "handlers", []):
