@@ -75,7 +75,7 @@ def test_rmsnorm_backward(x, C, T):
     What underflows in the mean is multiplied by y and r. Normalised numbers y are never
     large, so that only a dy near the largest number could overflow in it.
     """
-    dy, y, r = x(C, T), x.plain(C, T), x.positive(T)
+    dy, y, r = x(C, T), np.clip(x(C, T), -5, 5), x.positive(T)
     dx = x.garbage(C, T)
     with np.errstate(all="ignore"):
         rmsnorm.rmsnorm_backward(dy, y, r, dx)
