@@ -130,9 +130,9 @@ def check_exponential(values, dtype):
         (np.isnan(x), np.isnan(y)),
         (exact < least / sure, y == 0),
         (exact < least * sure, rounded | (y == 0)),
-        ((exact > least * sure) & (exact < smallest), rounded),
+        ((exact >= least * sure) & (exact < smallest), rounded),
         ((exact >= smallest) & (exact < largest / sure), close),
-        ((exact > smallest * sure) & (exact < largest * sure), close | (y == np.inf)),
+        ((exact >= largest / sure) & (exact < largest * sure), close | (y == np.inf)),
         (exact >= largest * sure, y == np.inf),
     )
     for case, (among, right) in enumerate(rules):
