@@ -95,7 +95,7 @@ def check(found, exact, size, n, name=""):
     np.testing.assert_array_equal(right, True, err_msg=name)
 
 
-def same_bits(found, exact):
+def same_numbers(found, exact):
     """The same shape, type and numbers; a zero and a nan may have either sign."""
     np.testing.assert_array_equal(found, exact, strict=True)
 
