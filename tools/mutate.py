@@ -36,6 +36,8 @@ from pathlib import Path
 os.environ |= {"NUMBA_DISABLE_JIT": "1", "TQDM_DISABLE": "1"}
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 os.environ["HYPOTHESIS_PROFILE"] = "mutation"
+# nothing is compiled; the branches for wide registers are taken on every processor
+os.environ["NUMBA_CPU_FEATURES"] = "+avx2,+avx512f"
 
 ROOT = Path(__file__).parent.parent
 EXPLAINED = ROOT / "tools" / "mutants_explained.toml"
