@@ -12,4 +12,4 @@ def seconds(action, rounds: int = 50, least: float = 1e-3) -> float:
     timer, times = timeit.Timer(action), 1
     while (took := timer.timeit(times)) < least:
         times *= 4
-    return min(took, *timer.repeat(rounds - 1, times)) / times
+    return min([took, *timer.repeat(rounds - 1, times)]) / times

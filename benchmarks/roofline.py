@@ -186,7 +186,7 @@ def step_operations(setting: Setting, T: float, size: int) -> float:
 
 
 def step_point(setting: Setting, steps: int) -> dict:
-    """The whole training step through `microgpt.train`; bytes: four numbers each."""
+    """The whole training step through `microgpt.train`; bytes: what Adam moves."""
     problem = Problem(setting)
     model = problem.model(setting.dtype)
 

@@ -95,7 +95,7 @@ def check(found, exact, size, n, name=""):
     np.testing.assert_array_equal(right, True, err_msg=name)
 
 
-def same_bits(found, exact):
+def same_numbers(found, exact):
     """The same shape, type and numbers; a zero and a nan may have either sign."""
     np.testing.assert_array_equal(found, exact, strict=True)
 
@@ -130,9 +130,9 @@ def check_exponential(values, dtype):
         (np.isnan(x), np.isnan(y)),
         (exact < least / sure, y == 0),
         (exact < least * sure, rounded | (y == 0)),
-        ((exact > least * sure) & (exact < smallest), rounded),
+        ((exact >= least * sure) & (exact < smallest), rounded),
         ((exact >= smallest) & (exact < largest / sure), close),
-        ((exact > smallest * sure) & (exact < largest * sure), close | (y == np.inf)),
+        ((exact >= largest / sure) & (exact < largest * sure), close | (y == np.inf)),
         (exact >= largest * sure, y == np.inf),
     )
     for case, (among, right) in enumerate(rules):

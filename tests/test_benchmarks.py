@@ -21,6 +21,7 @@ from benchmarks import (
     variants,
 )
 from benchmarks.problem import Problem, Setting
+from microgpt.matrix import WIDE
 
 ODD = {"n_embd": 12, "n_head": 3, "n_layer": 2, "block_size": 9, "dtype": "float64"}
 ALONE = [name for name in contenders.NAMES if not contenders.entry(name)[0].needs]
@@ -203,6 +204,10 @@ VARIED = {  # what must be seen of a variant, and what the book itself shows
         False,
     ),
     "exp": ("'math' in matrix.exp_float32.py_func.__code__.co_freevars", True, False),
+    # nothing to take away where the processor has no wide registers
+    "panels": ("matrix.WIDE == ('+avx512f' in matrix.FEATURES)", not WIDE, True),
+    "calls": ("'-inline-threshold=1000' in options", False, True),
+    "long-loops": ("'-unroll-runtime=false' in options", False, True),
     "sizes": ("hasattr(training.training_state(model).p, '_fields')", True, False),
     "slp": ("bool(numba.config.SLP_VECTORIZE)", False, True),
     "avx2": ("numba.config.CPU_NAME == 'haswell'", True, False),
@@ -212,6 +217,8 @@ VARIED = {  # what must be seen of a variant, and what the book itself shows
 @pytest.mark.parametrize("variant", [*VARIED, None])
 def test_a_variant_changes_what_it_says(root, variant):
     code = (
+        "from llvmlite import binding\nset_option, options = binding.set_option, []\n"
+        "binding.set_option = lambda *x: (options.append(x[1]), set_option(*x))\n"
         f"from benchmarks import variants; variants.apply({variant!r})\n"
         "import numba, microgpt\nfrom microgpt import matrix, training\n"
         "model = microgpt.GPT(microgpt.GPTConfig(5), None)\n"
@@ -239,6 +246,7 @@ def test_variants_keep_their_machine_code_apart(root):
 
 
 def test_every_variant_is_a_contender_of_its_own():
+    assert set(VARIED) == set(variants.VARIANTS), "the test above tries them all"
     for key in variants.VARIANTS:
         assert contenders.entry(f"book-{key}_f32")[0].variant == key
         assert f"book-{key}_f32" not in contenders.NAMES

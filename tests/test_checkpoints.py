@@ -515,7 +515,7 @@ def test_the_parameter_that_is_not_finite_first_is_named(name):
 
 
 def first_bad_step(make, whole):
-    """Step and message of the failure of a run, in one chunk or step by step."""
+    """A run that fails, in one chunk or step by step: its arrays, steps and message."""
     run = make()
     with pytest.raises(FloatingPointError) as found:
         for stop in (run.recipe.steps,) if whole else range(1, run.recipe.steps + 1):

@@ -226,12 +226,13 @@ def triple_loop(a, b, out):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.equation("matrix-matmul")
 def test_products_keep_the_order_of_their_sums(dtype, transposed):
-    numbers = np.random.default_rng(1).normal(size=(3, 1600)).astype(dtype)
+    """Any small size, and rows that fill the panels of 64, or do not quite."""
+    numbers = np.random.default_rng(1).normal(size=(3, 149 * 40)).astype(dtype)
 
     def matrix(which, rows, columns):
         return numbers[which, : rows * columns].reshape(rows, columns, order="F")
 
-    for m in range(1, 41):
+    for m in (*range(1, 41), 63, 64, 85, 149):
         for n in range(1, 41):
             p = (7 * m + 3 * n) % 40 + 1
             a = matrix(0, m, n)

@@ -5,7 +5,7 @@ import math
 import numba
 import numpy as np
 import pytest
-from bounds import DTYPES, LONG, MILD, Draw, check, draws, long, same_bits, sizes
+from bounds import DTYPES, LONG, MILD, Draw, check, draws, long, same_numbers, sizes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -198,7 +198,7 @@ def test_one_bad_number_reaches_what_depends_on_it(dtype, seed, tile, causal):
         rows = [1] if which == 2 else [0, 1]
         assert reached[np.ix_(rows, queries)].all()
         assert not reached[2:].any()
-        same_bits(after[2:], before[2:])
+        same_numbers(after[2:], before[2:])
         if which < 2:
             assert not reached[:, ~queries].any()
         for sign in (np.inf, -np.inf):
@@ -302,18 +302,18 @@ def test_arrays_may_be_read_only():
     for y in arrays:
         y.flags.writeable = False
     o, p = microgpt.naive_attention(q, k, v, 1)  # one head is not copied
-    same_bits(microgpt.naive_attention(*arrays[1:], 1)[0], o)
+    same_numbers(microgpt.naive_attention(*arrays[1:], 1)[0], o)
     expected = microgpt.naive_attention_backward(do, q, k, v, p, 1)
     p.flags.writeable = False
     found = microgpt.naive_attention_backward(*arrays, p, 1)
     for a, b in zip(found, expected, strict=True):
-        same_bits(a, b)
+        same_numbers(a, b)
     o, m, l = microgpt.flash_attention(q, k, v, 2, 2)
     expected = microgpt.flash_attention_backward(do, q, k, v, o, m, l, 2, 2)
     found = microgpt.flash_attention(*arrays[1:], 2, 2)
     for a, b in zip(found, (o, m, l), strict=True):
-        same_bits(a, b)
+        same_numbers(a, b)
         b.flags.writeable = False
     found = microgpt.flash_attention_backward(*arrays, o, m, l, 2, 2)
     for a, b in zip(found, expected, strict=True):
-        same_bits(a, b)
+        same_numbers(a, b)

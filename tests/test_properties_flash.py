@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from bounds import DTYPES, MILD, check, draws, long, same_bits, sizes
+from bounds import DTYPES, MILD, check, draws, long, same_numbers, sizes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,12 +25,12 @@ def test_tiles_are_loaded_and_stored(x, B, d, G, data):
     with np.errstate(all="ignore"):
         tile = x.garbage(B, d, G)
         flash.load_rows(a, h0, start, n, factor, tile)
-        same_bits(tile[:n], factor * rows.transpose(2, 1, 0))
-        same_bits(tile[n:], x.garbage(B - n, d, G))
+        same_numbers(tile[:n], factor * rows.transpose(2, 1, 0))
+        same_numbers(tile[n:], x.garbage(B - n, d, G))
         tile = x.garbage(d, B, G)
         flash.load_columns(a, h0, start, n, factor, tile)
-        same_bits(tile[:, :n], factor * rows.transpose(1, 2, 0))
-        same_bits(tile[:, n:], x.garbage(d, B - n, G))
+        same_numbers(tile[:, :n], factor * rows.transpose(1, 2, 0))
+        same_numbers(tile[:, n:], x.garbage(d, B - n, G))
         for store, shape, axes, more in (
             (flash.store_rows, (B, d, G), (2, 1, 0), (factor,)),
             (flash.store_columns, (d, B, G), (2, 0, 1), ()),
@@ -42,7 +42,7 @@ def test_tiles_are_loaded_and_stored(x, B, d, G, data):
             expected = np.full_like(a, 7)
             block = factor * used if more else used
             expected[h0 * d : (h0 + G) * d, start : start + n] = block
-            same_bits(out, expected)
+            same_numbers(out, expected)
 
 
 @given(draws(), FEW, FEW, FEW, st.data())
@@ -52,13 +52,13 @@ def test_numbers_of_a_tile(x, B, d, G, data):
     with np.errstate(all="ignore"):
         scaled = a.copy("F")
         flash.scale_rows(scaled, n, factor)
-        same_bits(scaled[:, :n], a[:, :n] * factor[:, None])
-        same_bits(scaled[:, n:], a[:, n:])
+        same_numbers(scaled[:, :n], a[:, :n] * factor[:, None])
+        same_numbers(scaled[:, n:], a[:, n:])
         out = x.garbage(B, G)
         flash.reciprocal(factor, out)
-        same_bits(out, 1 / factor)
+        same_numbers(out, 1 / factor)
         flash.fill_stack(a, factor[0, 0])
-        same_bits(a, np.full_like(a, factor[0, 0]))
+        same_numbers(a, np.full_like(a, factor[0, 0]))
     n, m, l = (
         data.draw(st.integers(1, B)),
         x.garbage(G + 3, B + 4),
@@ -69,7 +69,7 @@ def test_numbers_of_a_tile(x, B, d, G, data):
     for found, tile in ((m, tile_m), (l, tile_l)):
         expected = x.garbage(G + 3, B + 4)
         expected[2 : G + 2, 3 : n + 3] = tile[:n].T
-        same_bits(found, expected)
+        same_numbers(found, expected)
 
 
 @given(st.sampled_from(DTYPES), FEW, FEW, FEW, st.data())
@@ -82,10 +82,12 @@ def test_masks(dtype, B, keys, G, data):
     flash.mask_tile(s, n, n_keys, j0, i0)
     i, j = np.arange(B)[:, None], np.arange(keys)
     hidden = (j0 + j > i0 + i) & (i < n) & (j < n_keys)
-    same_bits(s, np.where(hidden[:, :, None], -np.inf, np.ones_like(s)).astype(dtype))
+    same_numbers(
+        s, np.where(hidden[:, :, None], -np.inf, np.ones_like(s)).astype(dtype)
+    )
     s = np.ones((keys, B), dtype, order="F")
     attention.causal_mask(s)
-    same_bits(s, np.where(np.tri(keys, B, k=-1) > 0, -np.inf, 1).astype(dtype))
+    same_numbers(s, np.where(np.tri(keys, B, k=-1) > 0, -np.inf, 1).astype(dtype))
 
 
 ROWS = st.sampled_from([8, 16, 24])
@@ -114,8 +116,8 @@ def test_the_running_softmax(x, shape, data):
     new = np.maximum(m, s[:, :n_keys].max(axis=1))
     found = m.copy("F")
     flash.running_maximum(s, n_keys, found, correction)
-    same_bits(found, new)
-    same_bits(correction, m - new)
+    same_numbers(found, new)
+    same_numbers(correction, m - new)
     rows, p = -(-n // 8) * 8, s.copy("F")
     flash.exponential_below(p, n, n_keys, new)
     exact = np.exp(long(s)[0] - long(new)[0][:, None])[:rows, :n_keys]
@@ -123,9 +125,9 @@ def test_the_running_softmax(x, shape, data):
     check(p[:rows, :n_keys], exact, exact * (far + 1), 6)
     below = np.asfortranarray(s[:rows, 0] - new[:rows])
     exponential(below)
-    same_bits(p[:rows, 0], below)
-    same_bits(p[rows:], s[rows:])
-    same_bits(p[:, n_keys:], s[:, n_keys:])
+    same_numbers(p[:rows, 0], below)
+    same_numbers(p[rows:], s[rows:])
+    same_numbers(p[:, n_keys:], s[:, n_keys:])
     factor, l, a = x.positive(B, G), x.positive(B, G), abs(p)
     exact = long(l)[0] * factor + long(a)[0][:, :n_keys].sum(axis=1)
     flash.running_sum(a, n_keys, factor, l)
@@ -146,14 +148,14 @@ def test_parts_of_the_backward_pass(x, B, d, G, data):
     size = exact * (abs(ldp) + abs(ldelta[:, None]))
     check(ds[used], (exact * (ldp - ldelta[:, None]))[used], size[used], 4)
     for found, before in ((p, e), (ds, dp)):
-        same_bits(found[used[0].stop :], before[used[0].stop :])
-        same_bits(found[:, n_keys:], before[:, n_keys:])
+        same_numbers(found[used[0].stop :], before[used[0].stop :])
+        same_numbers(found[:, n_keys:], before[:, n_keys:])
     H, N = G + 1, B + 3  # one head before the group, two positions before the tile
     do, o, m, l = x(H * d, N), x(H * d, N), x(H, N), x.positive(H, N)
     tile_m, inverse, delta = (x.garbage(B, G) for _ in range(3))
     flash.load_statistics(do, o, m, l, 1, 2, n, tile_m, inverse, delta)
-    same_bits(tile_m[:n], m[1:, 2 : n + 2].T)
-    same_bits(inverse[:n], 1 / l[1:, 2 : n + 2].T)
+    same_numbers(tile_m[:n], m[1:, 2 : n + 2].T)
+    same_numbers(inverse[:n], 1 / l[1:, 2 : n + 2].T)
     products = (long(do)[0] * long(o)[0]).reshape(H, d, N)[1:, :, 2 : n + 2]
     check(delta[:n], products.sum(axis=1).T, abs(products).sum(axis=1).T, 2 * d)
     for y in (tile_m, inverse, delta):

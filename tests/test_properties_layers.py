@@ -13,7 +13,7 @@ from bounds import (
     check,
     draws,
     long,
-    same_bits,
+    same_numbers,
     sizes,
 )
 from hypothesis import given
@@ -75,7 +75,7 @@ def test_rmsnorm_backward(x, C, T):
     What underflows in the mean is multiplied by y and r. Normalised numbers y are never
     large, so that only a dy near the largest number could overflow in it.
     """
-    dy, y, r = x(C, T), x.plain(C, T), x.positive(T)
+    dy, y, r = x(C, T), np.clip(x(C, T), -5, 5), x.positive(T)
     dx = x.garbage(C, T)
     with np.errstate(all="ignore"):
         rmsnorm.rmsnorm_backward(dy, y, r, dx)
@@ -142,7 +142,7 @@ def test_streams_forward(x, shape):
     out, h = x.garbage(C, n, T), x.garbage(C, T)
     la, ls, lm, lalpha, lbeta, lA = long(a, s, m, alpha, beta, A)
     hyper.expand(a, out)
-    same_bits(out, np.repeat(a[:, None], n, axis=1))
+    same_numbers(out, np.repeat(a[:, None], n, axis=1))
     with np.errstate(all="ignore"):
         hyper.mix(A, s, out)
         sums = (
@@ -177,7 +177,7 @@ def test_streams_backward(x, shape):
         check(dalpha, ldalpha + exact, abs(ldalpha) + size, many, "dalpha")
         dy, out = x.garbage(C, T), x.garbage(C, n, T)
         hyper.distribute_backward(ds, beta, y, out, dy, dbeta)
-        same_bits(out, ds)
+        same_numbers(out, ds)
         part = lbeta[:, None] * lds
         check(dy, part.sum(axis=1), abs(part).sum(axis=1), 2 * n, "dy")
         part = lds * ly[:, None]

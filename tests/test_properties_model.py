@@ -8,7 +8,7 @@ import numba
 import numpy as np
 import pytest
 import reference
-from bounds import DTYPES, LONG, Draw, check, draws, long, same_bits, sizes
+from bounds import DTYPES, LONG, Draw, check, draws, long, same_numbers, sizes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,8 +37,8 @@ def test_embeddings(x, C, V, count, continued):
     )
     with np.errstate(all="ignore"):
         model.embed(tokens[start:], ends, start, wte, wpe, out)
-        same_bits(out[:, start:], wte[:, tokens[start:]] + wpe[:, place[start:]])
-        same_bits(out[:, :start], x.garbage(C, start))
+        same_numbers(out[:, start:], wte[:, tokens[start:]] + wpe[:, place[start:]])
+        same_numbers(out[:, :start], x.garbage(C, start))
         dx, dwte, dwpe = x(C, T), x.plain(C, V), x.plain(C, 5)
         expected = long(dwte, dwpe)
         size = [abs(y) for y in expected]
@@ -146,7 +146,7 @@ def test_a_model_goes_on_where_it_stopped(split):
     gpt, tokens = tiny(), TOKENS[:6]
     whole = gpt.logits(tokens)
     first = gpt.logits(tokens[:split])
-    same_bits(np.hstack([first, gpt.logits(tokens[split:], split)]), whole)
+    same_numbers(np.hstack([first, gpt.logits(tokens[split:], split)]), whole)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -201,7 +201,7 @@ def test_vectors_are_added(x, n):
     with np.errstate(all="ignore"):
         expected = a + b
         training.add_to(b, a)
-    same_bits(a, expected)
+    same_numbers(a, expected)
 
 
 @given(st.floats(0, 1), st.integers(1, 10**6), st.data())
@@ -299,7 +299,7 @@ def test_attention_of_lanes(x, n_keys, n_head, d):
         for h in range(n_head):
             found = scores[:, :n_keys, h]
             check(found, exact[:, h, :n_keys], size[:, h, :n_keys], 2 * d + 4, "scores")
-        same_bits(scores[:, n_keys:], x.garbage(B, 6 - n_keys, n_head))
+        same_numbers(scores[:, n_keys:], x.garbage(B, 6 - n_keys, n_head))
         sampling.combine_lanes(p, v, n_keys, inverse, o)
         wide = np.repeat(lp, d, axis=2).transpose(0, 2, 1)[:, :, :n_keys]
         terms = wide * lv[:, :, :n_keys] * np.repeat(li, d, axis=1)[:, :, None]
@@ -311,7 +311,7 @@ def test_embedding_of_lanes(x, C, V, B):
     tokens, wte, wpe, out = x.rng.integers(0, V, B), x(C, V), x(C, 3), x.garbage(C, B)
     with np.errstate(all="ignore"):
         sampling.embed_lanes(tokens, 2, wte, wpe, out)
-        same_bits(out, wte[:, tokens] + wpe[:, 2:])
+        same_numbers(out, wte[:, tokens] + wpe[:, 2:])
 
 
 @given(draws(), FEW, FEW)
@@ -344,7 +344,7 @@ def test_draws_of_lanes(seed, V, B, data):
     darts = rng.integers(0, 8, B + 1) / 8  # exact, so that darts hit the borders, too
     tokens, sums = np.full(B + 1, 99), np.cumsum(weights, axis=0)
     sampling.draw_lanes(weights, darts, tokens)
-    same_bits(weights, sums)
+    same_numbers(weights, sums)
     for b, token in enumerate(tokens):
         above = np.flatnonzero(sums[:, b] > darts[b] * sums[-1, b])
         assert token == above[0]

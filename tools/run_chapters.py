@@ -1,7 +1,6 @@
-"""Execute chapter notebooks in order and store their outputs.
+"""Execute chapter notebooks in order and store their outputs, in place.
 
-    python tools/run_chapters.py chapters/*.ipynb           # in place
-    python tools/run_chapters.py --into DIR chapters/*.ipynb
+    python tools/run_chapters.py chapters/*.ipynb
 
 What is stored does not depend on when or how often it was run: no time stamps, no
 widget state, counts from 1, stable cell ids; only measured numbers can differ. With
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "_ext"))
@@ -72,8 +71,8 @@ def keep_measurements(notebook, before):
         notebook.cells = before.cells
 
 
-def execute(path, target, keep=False):
-    """Run one notebook from its own folder and write it, normalised, to `target`."""
+def execute(path, keep=False):
+    """Run one notebook from its own folder and write it, normalised, in its place."""
     notebook = nbformat.read(path, as_version=4)
     before = nbformat.read(path, as_version=4)
     client = NotebookClient(
@@ -89,23 +88,25 @@ def execute(path, target, keep=False):
     normalise(notebook)
     if keep:
         keep_measurements(notebook, before)
-    nbformat.write(notebook, target)
+    nbformat.write(notebook, path)
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--into", type=Path, help="folder for the executed copies")
     help_ = "keep the times that are stored, if nothing else has changed"
     arguments.add_argument("--keep", action="store_true", help=help_)
     arguments.add_argument("notebooks", type=Path, nargs="+")
     args = arguments.parse_args()
+    for path in args.notebooks:
+        if not path.is_file():
+            arguments.error(f"there is no notebook {path}")
     total = len(args.notebooks)
     for i, path in enumerate(args.notebooks, 1):
         print(f"[{i}/{total}] {path} ... ", end="", flush=True)
         began = time.perf_counter()
         try:
-            execute(path, (args.into or path.parent) / path.name, args.keep)
-        except CellExecutionError as error:
+            execute(path, args.keep)
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             print(f"failed\n{error}", file=sys.stderr)
             return 1
         seconds = time.perf_counter() - began
