@@ -152,8 +152,7 @@ class WithoutCollector(event.Listener):
             gc.enable()
 
 
-PAUSE = WithoutCollector()
-event.register("numba:compile", PAUSE)
+event.register("numba:compile", WithoutCollector())
 
 
 # %% chapters/02_matrix.ipynb #3ceaaf30
@@ -434,36 +433,33 @@ def add_products(a, b, out, i0, rows, k0, depth):
 # %% chapters/02_matrix.ipynb #e28f2ad7
 FEATURES = GENERATOR.magic_tuple()[2]
 WIDE = "+avx512f" in FEATURES.split(",")  # 32 registers of 64 bytes
-TALL = 256  # bytes of a column of a tall panel
 
 
 def panel(rows: int, depth: int):
     """A kernel that computes `rows` rows of out += a b, from row i0 on.
 
-    With rows = 0, so many that a column of them has TALL bytes. It takes `depth`
-    columns of a at a time, then four, then one. The sum of each element runs over
-    k = 0, 1, ... in this order. Chapter 2, :eq:`matrix-matmul`.
+    It takes `depth` columns of a at a time, then four, then one. The sum of each
+    element runs over k = 0, 1, ... in this order. Chapter 2, :eq:`matrix-matmul`.
     """
 
     @kernel
     def matmul_rows(a, b, out, i0):
         if i0 < 0:  # never; but now the compiler knows it
             return
-        height = rows or TALL // a.itemsize
         whole, fours = a.shape[1] // depth * depth, a.shape[1] // 4 * 4
         for k0 in range(0, whole, depth):
-            add_products(a, b, out, i0, height, k0, depth)
+            add_products(a, b, out, i0, rows, k0, depth)
         for k0 in range(whole, fours, 4):
-            add_products(a, b, out, i0, height, k0, 4)
+            add_products(a, b, out, i0, rows, k0, 4)
         for k0 in range(fours, a.shape[1]):
-            add_products(a, b, out, i0, height, k0, 1)
+            add_products(a, b, out, i0, rows, k0, 1)
 
     return matmul_rows
 
 
 DEPTH = 8 if WIDE else 4
 sixteen_rows, four_rows, one_row = (panel(rows, DEPTH) for rows in (16, 4, 1))
-tall_rows = panel(0, 4)
+sixty_four_rows = panel(64, 4)
 
 
 # %% chapters/02_matrix.ipynb #7a0ae090
@@ -476,11 +472,10 @@ def matmul_add(a, b, out):
     :eq:`matrix-matmul`, :eq:`matrix-outer` and :eq:`matrix-matmul-backward`.
     """
     m, tall = a.shape[0], 0
-    if WIDE:
-        height = TALL // a.itemsize
-        tall = m // height * height
-        for i in range(0, tall, height):
-            tall_rows(a, b, out, i)
+    if WIDE and np.finfo(a.dtype).bits == 32:
+        tall = m // 64 * 64
+    for i in range(0, tall, 64):
+        sixty_four_rows(a, b, out, i)
     for i in range(tall, m // 16 * 16, 16):
         sixteen_rows(a, b, out, i)
     for i in range(m // 16 * 16, m // 4 * 4, 4):
