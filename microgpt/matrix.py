@@ -94,7 +94,7 @@ def kernel_cache(package: Path) -> str | None:
     return None
 
 
-# %% chapters/02_matrix.ipynb #a73b7cb5
+# %% chapters/02_matrix.ipynb #3f0c9d50
 SLP = "NUMBA_SLP_VECTORIZE"  # numba's switch for vectorising code without a loop
 if SLP not in os.environ:
     numba.config.SLP_VECTORIZE = 1
@@ -111,6 +111,7 @@ if "NUMBA_OPT" not in os.environ:
     numba.config.OPT = type(numba.config.OPT)(1)  # for the passes before it
 
 
+# %% chapters/02_matrix.ipynb #a73b7cb5
 def compiled(function, **options):
     """numba.njit with the settings that all compiled functions of the book share.
 

@@ -163,7 +163,8 @@ def test_the_operations_of_a_step(calls):
     T, C, V, size = anatomy.POSITIONS, 16, 27, 4204
     linear = 3 * 2 * T * (12 * C * C + V * C)
     adam = next(c["counts"] for c in calls[0] if c["kernel"] == "adam")
-    assert adam["sqrt"] == adam["truediv"] == size <= roots
+    assert adam["truediv"] == size
+    assert adam["sqrt"] == size + 1 <= roots  # one of the correction
     assert linear + adam["flop"] < flop < 1.7 * (linear + adam["flop"])
     assert exps >= T * V + 2 * 4 * T * (T + 1) / 2  # the loss; scores, both passes
 
@@ -208,6 +209,8 @@ VARIED = {  # what must be seen of a variant, and what the book itself shows
     "panels": ("matrix.WIDE == ('+avx512f' in matrix.FEATURES)", not WIDE, True),
     "calls": ("'-inline-threshold=1000' in options", False, True),
     "long-loops": ("'-unroll-runtime=false' in options", False, True),
+    "small-loops": ("'-unroll-threshold-default=300' in options", False, True),
+    "effort": ("numba.config.OPT == 3", True, False),
     "sizes": ("hasattr(training.training_state(model).p, '_fields')", True, False),
     "slp": ("bool(numba.config.SLP_VECTORIZE)", False, True),
     "avx2": ("numba.config.CPU_NAME == 'haswell'", True, False),
