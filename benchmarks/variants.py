@@ -61,16 +61,6 @@ def long_loops() -> None:
     without_option("-unroll-runtime")
 
 
-def small_loops() -> None:
-    """Loops of constant length are written out only up to LLVM's usual size."""
-    without_option("-unroll-threshold-default")
-
-
-def full_effort() -> None:
-    """LLVM's passes at numba's level 3."""
-    os.environ["NUMBA_OPT"] = "3"
-
-
 def separate_kernels() -> None:
     """Kernels are put into their callers only as far as LLVM would by itself."""
     without_option("-inline-threshold")
@@ -147,8 +137,6 @@ VARIANTS = {
     "panels": (low_panels, "no panels of 64 rows"),
     "calls": (separate_kernels, "LLVM alone decides which kernels it inlines"),
     "long-loops": (long_loops, "loops copied for long runs"),
-    "small-loops": (small_loops, "constant loops written out less"),
-    "effort": (full_effort, "LLVM's passes at the highest level"),
     "slp": (no_slp, "vectors only from loops"),
     "counting": (counting, "references to arrays are counted"),
     "loose": (loose_sums, "sums in any order, multiply-adds fused"),

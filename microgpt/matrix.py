@@ -94,24 +94,15 @@ def kernel_cache(package: Path) -> str | None:
     return None
 
 
-# %% chapters/02_matrix.ipynb #3f0c9d50
+# %% chapters/02_matrix.ipynb #a73b7cb5
 SLP = "NUMBA_SLP_VECTORIZE"  # numba's switch for vectorising code without a loop
 if SLP not in os.environ:
     numba.config.SLP_VECTORIZE = 1
 # No copies of a loop for long runs, since ours are short; small kernels go into callers
-OPTIONS = (
-    "-unroll-runtime=false",
-    "-unroll-threshold-default=300",
-    "-inline-threshold=1000",
-)
-for option in OPTIONS:
+for option in ("-unroll-runtime=false", "-inline-threshold=1000"):
     llvmlite.binding.set_option("microgpt", option)
-GENERATOR = cpu_target.target_context.codegen()  # of machine code, with all effort
-if "NUMBA_OPT" not in os.environ:
-    numba.config.OPT = type(numba.config.OPT)(1)  # for the passes before it
 
 
-# %% chapters/02_matrix.ipynb #a73b7cb5
 def compiled(function, **options):
     """numba.njit with the settings that all compiled functions of the book share.
 
@@ -432,7 +423,7 @@ def add_products(a, b, out, i0, rows, k0, depth):
 
 
 # %% chapters/02_matrix.ipynb #e28f2ad7
-FEATURES = GENERATOR.magic_tuple()[2]
+FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]
 WIDE = "+avx512f" in FEATURES.split(",")  # 32 registers of 64 bytes
 
 

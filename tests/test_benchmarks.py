@@ -209,8 +209,6 @@ VARIED = {  # what must be seen of a variant, and what the book itself shows
     "panels": ("matrix.WIDE == ('+avx512f' in matrix.FEATURES)", not WIDE, True),
     "calls": ("'-inline-threshold=1000' in options", False, True),
     "long-loops": ("'-unroll-runtime=false' in options", False, True),
-    "small-loops": ("'-unroll-threshold-default=300' in options", False, True),
-    "effort": ("numba.config.OPT == 3", True, False),
     "sizes": ("hasattr(training.training_state(model).p, '_fields')", True, False),
     "slp": ("bool(numba.config.SLP_VECTORIZE)", False, True),
     "avx2": ("numba.config.CPU_NAME == 'haswell'", True, False),
