@@ -1,10 +1,9 @@
 """Write the package `microgpt/` from the exported cells of the chapters.
 
-    python tools/export_package.py [FOLDER]
-
 nbdev collects the cells marked `#| export`; ruff sorts the imports and formats.
 """
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -40,4 +39,6 @@ def export(package: Path) -> None:
 
 
 if __name__ == "__main__":
-    export(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "microgpt"))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "microgpt")
+    export(parser.parse_args().folder)
