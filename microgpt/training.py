@@ -183,7 +183,7 @@ def id_table(chars: tuple[str, ...]) -> np.ndarray:
 
 
 def ids_of_all(corpus: Corpus, docs: list[str]) -> np.ndarray:
-    """Token ids of the characters of all documents, one after the other, without BOS.
+    """Token ids of the characters of all documents in a row, without BOS.
 
     Raises ValueError for a character that is not in the vocabulary. Chapter 8.
     """
