@@ -1,6 +1,7 @@
 """Every function of the matrix, for any shape and any number, within stated bounds."""
 
 import functools
+import gc
 import math
 import os
 import signal
@@ -26,6 +27,7 @@ from bounds import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from numba.core import event
 
 from microgpt import matrix
 
@@ -284,6 +286,23 @@ def test_wide_registers_are_noticed():
     told = os.environ.get("NUMBA_CPU_FEATURES")  # as of another processor
     here = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
     assert matrix.WIDE == (here if told is None else "+avx512f" in told)
+
+
+def test_the_collector_rests_until_the_outermost_compilation_ends():
+    pause, states = matrix.WithoutCollector(), []
+    for call in (pause.on_start, pause.on_start, pause.on_end, pause.on_end):
+        call(None)
+        states.append(gc.isenabled())
+    assert states == [False, False, False, True]
+    with event.trigger_event("numba:compile"):  # the package listens
+        assert not gc.isenabled()
+    gc.disable()  # by the caller, who wants it so
+    try:
+        pause.on_start(None)
+        pause.on_end(None)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
