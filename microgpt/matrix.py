@@ -128,7 +128,7 @@ def compiled(function, **options):
 
 # %% chapters/02_matrix.ipynb #3f0c9d52
 class WithoutCollector(event.Listener):
-    """Stops Python's garbage collector while numba compiles. Chapter 2."""
+    """Stops Python's garbage collector while numba compiles anything. Chapter 2."""
 
     def __init__(self):
         self.found_on = []  # at the beginning of each event that has not ended

@@ -173,7 +173,7 @@ def training_state(model: GPT, batch_size: int = 1, threads: int = 1) -> State:
 
 
 # %% chapters/08_training.ipynb #8d31f7a4
-@lru_cache
+@lru_cache(maxsize=1)  # a table for rare characters is large
 def id_table(chars: tuple[str, ...]) -> np.ndarray:
     """Token id of each code point, -1 for no token; -1 at the end. Chapter 8."""
     codes = [ord(char) for char in chars]
