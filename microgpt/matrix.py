@@ -127,24 +127,25 @@ def compiled(function, **options):
 
 
 # %% chapters/02_matrix.ipynb #3f0c9d52
-class WithoutCollector(event.Listener):
-    """Stops Python's garbage collector while numba compiles anything. Chapter 2."""
+class RareCollections(event.Listener):
+    """Python's garbage collector looks less often while numba compiles. Chapter 2."""
 
     def __init__(self):
-        self.found_on = []  # at the beginning of each event that has not ended
+        self.found = []  # thresholds at the beginning of each event that has not ended
 
     def on_start(self, _):
         """Called by numba before it compiles a function."""
-        self.found_on.append(gc.isenabled())
-        gc.disable()
+        self.found.append(gc.get_threshold())
+        young, *older = self.found[-1]
+        if young > 0:  # 0 is for never
+            gc.set_threshold(max(young, 50_000), *older)
 
     def on_end(self, _):
         """Called by numba when it has compiled a function, or has failed to."""
-        if self.found_on.pop():
-            gc.enable()
+        gc.set_threshold(*self.found.pop())
 
 
-event.register("numba:compile", WithoutCollector())
+event.register("numba:compile", RareCollections())
 
 
 # %% chapters/02_matrix.ipynb #3ceaaf30

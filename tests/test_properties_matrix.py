@@ -288,21 +288,23 @@ def test_wide_registers_are_noticed():
     assert matrix.WIDE == (here if told is None else "+avx512f" in told)
 
 
-def test_the_collector_rests_until_the_outermost_compilation_ends():
-    pause, states = matrix.WithoutCollector(), []
-    for call in (pause.on_start, pause.on_start, pause.on_end, pause.on_end):
+def test_collections_are_rare_until_the_outermost_compilation_ends():
+    rare, usual, paces = matrix.RareCollections(), gc.get_threshold(), []
+    for call in (rare.on_start, rare.on_start, rare.on_end, rare.on_end):
         call(None)
-        states.append(gc.isenabled())
-    assert states == [False, False, False, True]
+        paces.append(gc.get_threshold())
+    assert paces == [(50_000, *usual[1:])] * 3 + [usual]
     with event.trigger_event("numba:compile"):  # the package listens
-        assert not gc.isenabled()
-    gc.disable()  # by the caller, who wants it so
-    try:
-        pause.on_start(None)
-        pause.on_end(None)
-        assert not gc.isenabled()
-    finally:
-        gc.enable()
+        assert gc.get_threshold() == (50_000, *usual[1:])
+    for chosen in ((0, 5, 5), (70_000, 5, 5)):  # by the caller: never, or more rarely
+        gc.set_threshold(*chosen)
+        try:
+            rare.on_start(None)
+            assert gc.get_threshold() == chosen
+            rare.on_end(None)
+            assert gc.get_threshold() == chosen
+        finally:
+            gc.set_threshold(*usual)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
