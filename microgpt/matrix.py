@@ -131,18 +131,21 @@ class RareCollections(event.Listener):
     """Python's garbage collector looks less often while numba compiles. Chapter 2."""
 
     def __init__(self):
-        self.found = []  # thresholds at the beginning of each event that has not ended
+        self.usual = []  # for each event that has not ended: what it changed, or None
 
     def on_start(self, _):
         """Called by numba before it compiles a function."""
-        self.found.append(gc.get_threshold())
-        young, *older = self.found[-1]
-        if young > 0:  # 0 is for never
-            gc.set_threshold(max(young, 50_000), *older)
+        young, *older = gc.get_threshold()
+        often = 0 < young < 50_000  # 0 is for never
+        self.usual.append((young, *older) if often else None)
+        if often:
+            gc.set_threshold(50_000, *older)
 
     def on_end(self, _):
         """Called by numba when it has compiled a function, or has failed to."""
-        gc.set_threshold(*self.found.pop())
+        usual = self.usual.pop()
+        if usual is not None:
+            gc.set_threshold(*usual)
 
 
 event.register("numba:compile", RareCollections())
@@ -534,7 +537,34 @@ def taylor(degree: int, number) -> tuple:
 LOG2E = 1 / math.log(2)
 TAYLOR32, TAYLOR64 = taylor(6, np.float32), taylor(12, np.float64)
 LOG2E32, LOW32, HIGH32 = np.float32(LOG2E), np.float32(-127), np.float32(128)
-BIAS32, SHIFT32 = np.int32(127), np.int32(23)
+ROUND32, ROUND64 = np.float32(1.5 * 2**23 + 127), 1.5 * 2**52 + 1023
+SHIFT32 = np.int32(23)
+
+
+# %% chapters/02_matrix.ipynb #7f1e3a51
+def fma(x, y, z):
+    """x y + z, rounded once, if the caller is compiled. Chapter 2.
+
+    In Python it is rounded twice, as it is written there.
+    """
+    return x * y + z
+
+
+@type_callable(fma)
+def type_fma(context):
+    """For numba: `fma` in compiled code is of the type of x. Chapter 2."""
+    return lambda x, y, z: x
+
+
+@lower_builtin(fma, types.Float, types.Float, types.Float)
+def compile_fma(context, builder, signature, arguments):
+    """For numba: the instruction of `fma`. Chapter 2."""
+    kinds = signature.args
+    numbers = (
+        context.cast(builder, number, kind, signature.return_type)
+        for number, kind in zip(arguments, kinds, strict=True)
+    )
+    return builder.fma(*numbers)
 
 
 # %% chapters/02_matrix.ipynb #16b259fc
@@ -542,27 +572,29 @@ BIAS32, SHIFT32 = np.int32(127), np.int32(23)
 def exp2_float32(z):
     """2^z of a float32 from -127 to 128, or of nan. Chapter 2, :eq:`matrix-exp-taylor`.
 
-    The relative error is at most 6 units of 2^-24 for z from -126 to below 127.5; from
-    127.5 on the result is inf, and below -126.5 it is 0.
+    The relative error is at most 6 units of 2^-24 for z from -126 to 127.5; above that
+    the result is inf, and from -126.5 down it is 0.
     """
-    n = np.rint(z)
+    rounded = np.float32(z + ROUND32)
+    r = z - (rounded - ROUND32)
     total = TAYLOR32[0]
     for coefficient in TAYLOR32[1:]:
-        total = total * (z - n) + coefficient
-    return total * np.int32((np.int32(n) + BIAS32) << SHIFT32).view(np.float32)
+        total = fma(total, r, coefficient)
+    return total * np.int32(rounded.view(np.int32) << SHIFT32).view(np.float32)
 
 
 @inlined
 def exp2_float64(z):
     """2^z of a float64 from -1023 to 1024, or of nan, as `exp2_float32`. Chapter 2.
 
-    It is inf from 1023.5 on, and 0 below -1022.5.
+    It is inf above 1023.5, and 0 from -1022.5 down.
     """
-    n = np.rint(z)
+    rounded = np.float64(z + ROUND64)
+    r = z - (rounded - ROUND64)
     total = TAYLOR64[0]
     for coefficient in TAYLOR64[1:]:
-        total = total * (z - n) + coefficient
-    return total * np.int64((np.int64(n) + 1023) << 52).view(np.float64)
+        total = fma(total, r, coefficient)
+    return total * np.int64(rounded.view(np.int64) << 52).view(np.float64)
 
 
 # %% chapters/02_matrix.ipynb #cc763bcc
@@ -570,7 +602,7 @@ def exp2_float64(z):
 def exp_float32(x):
     """e^x of a float32, with a relative error of at most (2 abs(x) + 6) 2^-24.
 
-    0 below 2^-126.5, inf from 2^127.5 on, nan stays nan; a subnormal result errs by up
+    0 up to 2^-126.5, inf above 2^127.5, nan stays nan; a subnormal result errs by up
     to 2^-150 more. Chapter 2, :eq:`matrix-exp` and :eq:`matrix-exp-error`.
     """
     z = x * LOG2E32
@@ -581,7 +613,7 @@ def exp_float32(x):
 def exp_float64(x):
     """e^x of a float64, with a relative error of at most (2 abs(x) + 6) 2^-53.
 
-    0 below 2^-1022.5, inf from 2^1023.5 on, nan stays nan; a subnormal result errs by
+    0 up to 2^-1022.5, inf above 2^1023.5, nan stays nan; a subnormal result errs by
     up to 2^-1075 more. Chapter 2, :eq:`matrix-exp` and :eq:`matrix-exp-error`.
     """
     z = x * LOG2E

@@ -82,7 +82,7 @@ for i in rows:  # naive attention, one query at a time
 for name, found, wanted in zip(("dq", "dk", "dv"), (dq, dk, dv), expected):
     error[name] = np.abs(found - wanted).max() / np.abs(wanted).max()
 status = Path("/proc/self/status")
-if status.exists():  # ru_maxrss would begin at the peak of the process that started this
+if status.exists():  # ru_maxrss would begin at the peak of the parent process
     resident = 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
 elif sys.platform == "win32":
     resident = psutil.Process().memory_info().peak_wset

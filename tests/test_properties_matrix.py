@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from fractions import Fraction
 
 import llvmlite.binding
 import numba
@@ -296,11 +297,12 @@ def test_collections_are_rare_until_the_outermost_compilation_ends():
     assert paces == [(50_000, *usual[1:])] * 3 + [usual]
     with event.trigger_event("numba:compile"):  # the package listens
         assert gc.get_threshold() == (50_000, *usual[1:])
-    for chosen in ((0, 5, 5), (70_000, 5, 5)):  # by the caller: never, or more rarely
+    for young in (0, 1, 49_999, 70_000):  # chosen by the caller; 0 is for never
+        chosen, expected = (young, 5, 5), (young and max(young, 50_000), 5, 5)
         gc.set_threshold(*chosen)
         try:
             rare.on_start(None)
-            assert gc.get_threshold() == chosen
+            assert gc.get_threshold() == expected
             rare.on_end(None)
             assert gc.get_threshold() == chosen
         finally:
@@ -371,6 +373,42 @@ def test_exponential_at_its_borders(dtype, bits):
     z = np.array([[e * math.log(2) for e in beyond]], dtype).T.copy("F")
     matrix.exponential(z)
     assert z.ravel().tolist() == [0.0, 0.0, np.inf, np.inf]
+
+
+@pytest.mark.parametrize(("bits", "low", "high"), [(32, -127, 128), (64, -1023, 1024)])
+@pytest.mark.equation("matrix-exp")
+def test_powers_of_two_are_exact(bits, low, high):
+    """Whole exponents; zero and infinity, and on which side of the borders they lie."""
+    number, power = getattr(np, f"float{bits}"), getattr(matrix, f"exp2_float{bits}")
+    for n in (low + 1, low + 2, -1, 0, 1, high - 1):
+        assert power(number(n)) == 2.0**n
+    with np.errstate(over="ignore"):
+        assert power(number(low)) == power(number(low + 0.5)) == 0
+        assert power(number(high - 0.4)) == power(number(high)) == np.inf
+    assert 0 < power(number(low + 0.6)) < power(number(high - 0.5)) < np.inf
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(power(number(np.nan)))
+
+
+@numba.njit
+def fused(x, y, z):
+    return matrix.fma(x, y, z)
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+@given(draws(["normal", "integers", "subnormal"]), rows)
+def test_a_fused_multiply_add_is_rounded_once(x, n):
+    """Off by at most half a unit in the last place, where two roundings may be more."""
+    for numbers in zip(x(n), x(n), x(n), strict=True):
+        a, b, c = (Fraction(float(number)) for number in numbers)
+        found = fused(*numbers)
+        place = np.spacing(x.dtype.type(abs(found)))
+        error = abs(Fraction(float(found)) - (a * b + c))
+        assert error <= Fraction(float(place)) / 2
+
+
+def test_without_the_compiler_it_is_a_product_and_a_sum():
+    assert matrix.fma(2.0, 3.0, 4.0) == 10.0
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [("float32", 32), ("float64", 64)])
