@@ -135,7 +135,7 @@ def units(counts: dict, size: int, limits: dict) -> dict[str, float]:
     rates = limits["giga"]
     return {
         "arithmetic": (counts.get("flop", 0) + counts.get("compare", 0))
-        / (1e9 * limits["strict_gflops"]),
+        / (1e9 * limits["gflops"]["float32"]),
         "wires": size / (1e9 * bandwidth),
         "divider": sum(counts.get(kind, 0) / (1e9 * rates[kind]) for kind in rates),
     }

@@ -87,6 +87,20 @@ def library_exp() -> None:
         setattr(module, name, exp)
 
 
+def two_roundings() -> None:
+    """A product and a sum in place of each fused multiply-add."""
+    import numba
+
+    import microgpt.matrix
+
+    @numba.njit(inline="always", error_model="numpy", _nrt=False)
+    def fma(x, y, z):
+        return x * y + z
+
+    assert hasattr(microgpt.matrix, "fma")
+    microgpt.matrix.fma = fma
+
+
 def run_time_sizes() -> None:
     """The sizes of the model are not part of the types of its arrays."""
     from microgpt import model, training
@@ -134,12 +148,13 @@ VARIANTS = {
     "sizes": (run_time_sizes, "sizes known only when it runs"),
     "aliasing": (aliasing, "no promise that arrays do not overlap"),
     "exp": (library_exp, "the C library's exp"),
+    "fma": (two_roundings, "products and sums not fused"),
     "panels": (low_panels, "no panels of 64 rows"),
     "calls": (separate_kernels, "LLVM alone decides which kernels it inlines"),
     "long-loops": (long_loops, "loops copied for long runs"),
     "slp": (no_slp, "vectors only from loops"),
     "counting": (counting, "references to arrays are counted"),
-    "loose": (loose_sums, "sums in any order, multiply-adds fused"),
+    "loose": (loose_sums, "sums in any order, all multiply-adds fused"),
     "avx2": (only_avx2, "vectors of 32 bytes"),
 }
 

@@ -409,6 +409,32 @@ def transpose(a, out):
             out[j, i] = a[i, j]
 
 
+# %% chapters/02_matrix.ipynb #7f1e3a51
+def fma(x, y, z):
+    """x y + z, rounded once in compiled code, and twice in Python.
+
+    Chapter 2, :eq:`matrix-fma`.
+    """
+    return x * y + z
+
+
+@type_callable(fma)
+def type_fma(context):
+    """For numba: `fma` in compiled code is of the type of x. Chapter 2."""
+    return lambda x, y, z: x
+
+
+@lower_builtin(fma, types.Float, types.Float, types.Float)
+def compile_fma(context, builder, signature, arguments):
+    """For numba: the one instruction of `fma`. Chapter 2, :eq:`matrix-fma`."""
+    result = signature.return_type
+    numbers = (
+        context.cast(builder, number, kind, result)
+        for number, kind in zip(arguments, signature.args, strict=True)
+    )
+    return builder.fma(*numbers)
+
+
 # %% chapters/02_matrix.ipynb #974b4462
 @inlined
 def add_products(a, b, out, i0, rows, k0, depth):
@@ -416,13 +442,13 @@ def add_products(a, b, out, i0, rows, k0, depth):
 
     Where `rows` and `depth` are constants, the innermost loop is unrolled, the loop
     over i runs in the vector registers, and the block of `a` can stay in them for
-    all j. Chapter 2, :eq:`matrix-matmul`.
+    all j. Chapter 2, :eq:`matrix-matmul` and :eq:`matrix-fma`.
     """
     for j in range(b.shape[1]):
         for i in range(rows):
             total = out[i0 + i, j]
             for k in range(depth):
-                total += a[i0 + i, k0 + k] * b[k0 + k, j]
+                total = fma(a[i0 + i, k0 + k], b[k0 + k, j], total)
             out[i0 + i, j] = total
 
 
@@ -539,32 +565,6 @@ TAYLOR32, TAYLOR64 = taylor(6, np.float32), taylor(12, np.float64)
 LOG2E32, LOW32, HIGH32 = np.float32(LOG2E), np.float32(-127), np.float32(128)
 ROUND32, ROUND64 = np.float32(1.5 * 2**23 + 127), 1.5 * 2**52 + 1023
 SHIFT32 = np.int32(23)
-
-
-# %% chapters/02_matrix.ipynb #7f1e3a51
-def fma(x, y, z):
-    """x y + z, rounded once, if the caller is compiled. Chapter 2.
-
-    In Python it is rounded twice, as it is written there.
-    """
-    return x * y + z
-
-
-@type_callable(fma)
-def type_fma(context):
-    """For numba: `fma` in compiled code is of the type of x. Chapter 2."""
-    return lambda x, y, z: x
-
-
-@lower_builtin(fma, types.Float, types.Float, types.Float)
-def compile_fma(context, builder, signature, arguments):
-    """For numba: the instruction of `fma`. Chapter 2."""
-    kinds = signature.args
-    numbers = (
-        context.cast(builder, number, kind, signature.return_type)
-        for number, kind in zip(arguments, kinds, strict=True)
-    )
-    return builder.fma(*numbers)
 
 
 # %% chapters/02_matrix.ipynb #16b259fc

@@ -183,7 +183,11 @@ def test_a_recorded_call_is_replayed(calls):
 
 
 def test_the_busiest_unit():
-    limits = {"strict_gflops": 2.0, "caches": {"L1": 10}, "gbytes": {"L1": 4, "L2": 1}}
+    limits = {
+        "gflops": {"float32": 2.0},
+        "caches": {"L1": 10},
+        "gbytes": {"L1": 4, "L2": 1},
+    }
     limits |= {"giga": {"truediv": 0.5, "sqrt": 0.25}}
     cases = (
         ({"flop": 6, "compare": 2}, 8, "arithmetic", 4e-9),
@@ -205,6 +209,7 @@ VARIED = {  # what must be seen of a variant, and what the book itself shows
         False,
     ),
     "exp": ("'math' in matrix.exp_float32.py_func.__code__.co_freevars", True, False),
+    "fma": ("hasattr(matrix.fma, 'py_func')", True, False),
     # nothing to take away where the processor has no wide registers
     "panels": ("matrix.WIDE == ('+avx512f' in matrix.FEATURES)", not WIDE, True),
     "calls": ("'-inline-threshold=1000' in options", False, True),

@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import math
+from fractions import Fraction
 
 import numba
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import microgpt
 from microgpt import flash
-from microgpt.matrix import exponential, matmul, matmul_add, transpose
+from microgpt.matrix import exponential, fma, matmul, matmul_add, transpose
 
 pytestmark = pytest.mark.skipif(
     bool(numba.config.DISABLE_JIT), reason="nothing is compiled, so nothing to compare"
@@ -219,7 +220,14 @@ def triple_loop(a, b, out):
     for i in range(a.shape[0]):
         for j in range(b.shape[1]):
             for k in range(a.shape[1]):
-                out[i, j] += a[i, k] * b[k, j]
+                out[i, j] = fma(a[i, k], b[k, j], out[i, j])
+
+
+def exact_loop(a, b, out):
+    """The same with fractions, each sum rounded once."""
+    for i, j, k in np.ndindex(*out.shape, a.shape[1]):
+        x, y, z = (Fraction(float(n)) for n in (a[i, k], b[k, j], out[i, j]))
+        out[i, j] = float(x * y + z)
 
 
 @pytest.mark.parametrize("transposed", [False, True], ids=["columns", "view"])
@@ -245,12 +253,12 @@ def test_products_keep_the_order_of_their_sums(dtype, transposed):
             matmul(a, b, out)
             triple_loop(a, b, expected)
             assert out.tobytes() == expected.tobytes(), (m, n, p)
-    if not transposed:  # and the triple loop itself is what Python makes of it
+    if not transposed:  # and the triple loop itself is what exact arithmetic makes of it
         x, y = matrix(0, 5, 7), matrix(1, 7, 3)
-        compiled, interpreted = (np.zeros((5, 3), dtype) for _ in range(2))
+        compiled, exact = (np.zeros((5, 3), dtype) for _ in range(2))
         triple_loop(x, y, compiled)
-        triple_loop.py_func(x, y, interpreted)
-        assert compiled.tobytes() == interpreted.tobytes()
+        exact_loop(x, y, exact)
+        assert compiled.tobytes() == exact.tobytes()
 
 
 def test_transpose_refuses_what_its_blocks_would_spoil():

@@ -397,6 +397,7 @@ def fused(x, y, z):
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 @given(draws(["normal", "integers", "subnormal"]), rows)
+@pytest.mark.equation("matrix-fma")
 def test_a_fused_multiply_add_is_rounded_once(x, n):
     """Off by at most half a unit in the last place, where two roundings may be more."""
     for numbers in zip(x(n), x(n), x(n), strict=True):
