@@ -253,7 +253,7 @@ def test_products_keep_the_order_of_their_sums(dtype, transposed):
             matmul(a, b, out)
             triple_loop(a, b, expected)
             assert out.tobytes() == expected.tobytes(), (m, n, p)
-    if not transposed:  # and the triple loop itself is what exact arithmetic makes of it
+    if not transposed:  # and the triple loop itself rounds once
         x, y = matrix(0, 5, 7), matrix(1, 7, 3)
         compiled, exact = (np.zeros((5, 3), dtype) for _ in range(2))
         triple_loop(x, y, compiled)
