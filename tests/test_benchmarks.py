@@ -238,6 +238,18 @@ def test_a_variant_changes_what_it_says(root, variant):
         assert value == str(varied if name == variant else plain), name
 
 
+def test_sums_in_any_order_leave_exponentials_right(root):
+    code = (
+        "from benchmarks import variants; variants.apply('loose')\n"
+        "import numpy as np\nfrom microgpt import matrix\n"
+        "x = np.linspace(-9, 0, 20, dtype='f4').reshape(1, 20); y = x.copy('F')\n"
+        "matrix.exponential(y); np.testing.assert_allclose(y, np.exp(x), 1e-5)\n"
+    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_variants_keep_their_machine_code_apart(root):
     code = (
         "from benchmarks import variants; variants.apply({!r})\n"
