@@ -27,7 +27,9 @@ def compile_with(but=(), **changes) -> None:
     def njit(*args, **options):
         if args:
             return original(*args, **options | changes)
-        book, varied = original(**options), original(**options | changes)
+        as_it_is = {key: False for key in changes}  # or they are their caller's
+        book = original(**as_it_is | options)
+        varied = original(**options | changes)
         return lambda f: (book if f.__name__ in but else varied)(f)
 
     numba.njit = njit

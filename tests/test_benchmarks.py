@@ -242,8 +242,9 @@ def test_sums_in_any_order_leave_exponentials_right(root):
     code = (
         "from benchmarks import variants; variants.apply('loose')\n"
         "import numpy as np\nfrom microgpt import matrix\n"
-        "x = np.linspace(-9, 0, 20, dtype='f4').reshape(1, 20); y = x.copy('F')\n"
-        "matrix.exponential(y); np.testing.assert_allclose(y, np.exp(x), 1e-5)\n"
+        "x = np.linspace(-9, 0, 20, dtype='f4').reshape(20, 1); y = x.copy('F')\n"
+        "matrix.softmax(x, y); e = np.exp(x)\n"
+        "np.testing.assert_allclose(y, e / e.sum(), 1e-5)\n"
     )
     run = [sys.executable, "-c", code]
     done = subprocess.run(run, cwd=root, capture_output=True, text=True)
