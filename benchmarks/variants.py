@@ -19,18 +19,23 @@ AVX2 = {
 
 
 def compile_with(but=(), **changes) -> None:
-    """Have numba.njit use other options than the book's, but for some functions."""
+    """Have numba.njit use other options than the book's, but for some functions.
+
+    Those are told that each of the options is off, or they would have their caller's.
+    """
     import numba
 
-    original = numba.njit
+    original, off = numba.njit, dict.fromkeys(changes, False)
 
-    def njit(*args, **options):
-        if args:
-            return original(*args, **options | changes)
-        as_it_is = {key: False for key in changes}  # or they are their caller's
-        book = original(**as_it_is | options)
-        varied = original(**options | changes)
-        return lambda f: (book if f.__name__ in but else varied)(f)
+    def njit(*function, **options):
+        if function:  # numba's own
+            return original(*function, **options)
+
+        def decorate(function):
+            chosen = off if function.__name__ in but else changes
+            return original(**options | chosen)(function)
+
+        return decorate
 
     numba.njit = njit
 
