@@ -142,6 +142,17 @@ def open_page(browser, address):
         context.close()
 
 
+@pytest.fixture
+def stop_time():
+    """Stop a page's clock; `page.clock.run_for` moves it on, however busy we are."""
+
+    def stop_time(page):
+        page.clock.install(time=0)
+        page.clock.pause_at(1000)
+
+    return stop_time
+
+
 def serious_faults(page):
     """What axe-core finds serious or critical on a page."""
     from axe_playwright_python.sync_playwright import Axe

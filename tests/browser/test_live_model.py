@@ -16,6 +16,7 @@ from microgpt.sampling import next_token_weights
 
 PAGE, CHAPTER = "index.html", "chapters/10_names.html"
 LOAD = "text => new live.GPT(Uint8Array.from(atob(text), b => b.charCodeAt(0)).buffer)"
+PAUSE = 350  # milliseconds between two letters
 PREFIXES = ["", "a", "ma", "qx", "abcdefghijklmno"]
 
 
@@ -234,17 +235,21 @@ def test_steps_draw_letter_by_letter(open_model, saved):
     assert shown(page, ".live-name") == "" and names(page) == []
 
 
-def test_playing_takes_its_time_and_can_be_paused(open_model, saved):
+def test_playing_takes_its_time_and_can_be_paused(open_model, stop_time, saved):
     [first] = drawn(saved, 42, 0.5, "", 1)
+    assert len(first) > 3
     page = open_model()
+    stop_time(page)
     press(page, "Play")
+    assert shown(page, ".live-name") == first[:1]
+    page.clock.run_for(PAUSE)
+    assert shown(page, ".live-name") == first[:2]
     press(page, "Pause")
-    length = len(shown(page, ".live-name"))
-    assert 0 < length < len(first)
-    page.wait_for_timeout(800)
-    assert len(shown(page, ".live-name")) == length
+    page.clock.run_for(10 * PAUSE)
+    assert shown(page, ".live-name") == first[:2]
     press(page, "Play")
-    page.island.get_by_text(f"Name 1: {first}").wait_for()
+    page.clock.run_for(20 * PAUSE)
+    assert shown(page, ".live-message") == f"Name 1: {first}"
     assert page.island.get_by_role("button", name="Play", exact=True).is_visible()
 
 

@@ -31,7 +31,7 @@ def test_equation_and_code_stand_side_by_side_where_there_is_room(open_page, wid
         assert beside["x"] + beside["width"] <= contents.bounding_box()["x"]
     assert "C × T" in card.locator("dd").first.inner_text()
     card.locator('.card-equation a[href$="#equation-rmsnorm-forward"]').click()
-    assert page.url.endswith("#equation-rmsnorm-forward")
+    page.wait_for_url("**#equation-rmsnorm-forward")
 
 
 @pytest.mark.parametrize("width", [375, 1280])
@@ -134,6 +134,7 @@ def test_dark_pages_show_figures_in_light_ink(open_page):
 def test_the_index_lists_terms_and_names(open_page):
     page = open_page("index.html")
     page.locator(".bd-sidebar-primary a", has_text=re.compile("^ *Index *$")).click()
+    page.wait_for_url("**/genindex.html")
     for name in ("softmax", "online softmax", "rmsnorm_backward()", "GPT"):
         links = page.locator(".genindextable a", has_text=name)
         assert links.count() > 0, name
