@@ -233,7 +233,7 @@ def pack_documents(
     number, begin = steps * size, start * size % len(docs)
     chosen = list(docs[begin : begin + number])
     while len(chosen) < number:
-        chosen += docs[: number - len(chosen)]
+        chosen.extend(docs[: number - len(chosen)])  # += would add arrays up
     inputs, targets, kept = columns_of(corpus, chosen, block_size)
     starts, i = np.cumsum(kept) - kept, np.arange(len(kept))
     first = i - i % size % GROUP  # of the document's group
