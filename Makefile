@@ -97,5 +97,5 @@ lint: $(READY) ## style and spelling
 	$(BIN)/codespell
 
 clean: ## remove everything that was built
-	rm -rf _build $(VENV) $(BENCH) $(VERSIONS) .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf _build build $(VENV) $(BENCH) $(VERSIONS) .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +

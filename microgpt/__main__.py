@@ -252,7 +252,7 @@ def show_all() -> None:
 def drop_output() -> None:
     """Send what cannot be printed any more nowhere, so that leaving stays silent."""
     try:
-        sys.stdout.flush()
+        print(end="", flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -271,7 +271,7 @@ def main(argv=None) -> int:
         show_all()
         args = parser().parse_args(argv)
         args.run(args)
-        sys.stdout.flush()
+        print(end="", flush=True)  # nothing, where there is no output
         code = 0
     except SystemExit as stop:
         code = stop.code

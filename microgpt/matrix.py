@@ -82,12 +82,13 @@ def kernel_cache(package: Path) -> str | None:
             digest.update(repr(setting).encode())
     for module in sorted(package.glob("*.py")):
         digest.update(module.name.encode() + module.read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for root in (package / "__pycache__", home / "microgpt"):
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    for root in (package / "__pycache__", Path(caches, "microgpt")):
         directory = root / f"kernels-{digest.hexdigest()[:16]}"
         try:
+            directory = directory.expanduser()
             directory.mkdir(parents=True, exist_ok=True)
-        except OSError:
+        except (OSError, RuntimeError):  # RuntimeError: a user without a home
             continue
         if os.access(directory, os.W_OK):
             return str(directory)

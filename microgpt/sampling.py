@@ -5,6 +5,7 @@
 # %% chapters/09_sampling.ipynb #501a95c2
 import math
 from collections import namedtuple
+from numbers import Real
 
 import numpy as np
 
@@ -35,8 +36,9 @@ def check_temperature(temperature: float) -> None:
 
     Chapter 9, :eq:`sampling-temperature`.
     """
-    if not 0 < temperature < np.inf:
-        raise ValueError(f"temperature is {temperature}; expected a finite number > 0")
+    if not isinstance(temperature, Real) or not 0 < temperature < np.inf:
+        expected = "expected a finite number > 0"
+        raise ValueError(f"temperature is {temperature!r}; {expected}")
 
 
 def next_token_weights(logits: np.ndarray, temperature: float) -> np.ndarray:
@@ -59,9 +61,15 @@ def next_token_weights(logits: np.ndarray, temperature: float) -> np.ndarray:
 def check_prompt(model: GPT, corpus: Vocabulary, prompt: str) -> list[int]:
     """Token ids of BOS and the prompt; ValueError unless one more fits.
 
-    Chapter 9, :eq:`sampling-stop`.
+    Raises ValueError for a vocabulary larger than the model's as well, and TypeError
+    for a prompt that is no string. Chapter 9, :eq:`sampling-stop`.
     """
-    ids, block_size = corpus.encode(prompt)[:-1], model.config.block_size
+    V, block_size = model.config.vocab_size, model.config.block_size
+    if corpus.size > V:
+        raise ValueError(f"corpus.size is {corpus.size}; expected at most {V}")
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt is {prompt!r}; expected a string")
+    ids = corpus.encode(prompt)[:-1]
     if len(ids) > block_size:
         raise ValueError(
             f"prompt has {len(prompt)} characters; "
@@ -81,8 +89,8 @@ def sample(
     `choices`. With `cached` each position is computed once and its keys and values are
     kept; without, the whole prefix is computed again for every token: the same text,
     later. Raises ValueError for a temperature that is not finite and > 0, for logits
-    that are not finite, and for a prompt that does not fit. Chapter 9,
-    :eq:`sampling-draw` and :eq:`sampling-stop`.
+    that are not finite, for a prompt that does not fit, and for a vocabulary larger
+    than the model's. Chapter 9, :eq:`sampling-draw` and :eq:`sampling-stop`.
     """
     ids, block_size = check_prompt(model, corpus, prompt), model.config.block_size
     start = 0

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from errno import EEXIST
 from functools import cached_property, lru_cache
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -230,9 +231,9 @@ def pack_documents(
     """
     size, docs = recipe.batch_size, corpus.docs
     number, begin = steps * size, start * size % len(docs)
-    chosen = docs[begin : begin + number]
+    chosen = list(docs[begin : begin + number])
     while len(chosen) < number:
-        chosen += docs[: number - len(chosen)]
+        chosen.extend(docs[: number - len(chosen)])  # += would add arrays up
     inputs, targets, kept = columns_of(corpus, chosen, block_size)
     starts, i = np.cumsum(kept) - kept, np.arange(len(kept))
     first = i - i % size % GROUP  # of the document's group
@@ -372,6 +373,13 @@ def run_steps(state: State, recipe: Recipe, done: int, documents, losses) -> Non
 
 
 # %% chapters/08_training.ipynb #e36e3ec3
+def check_real(name: str, x) -> float:
+    """`x` as a float; ValueError, naming it, unless it is a real number. Chapter 8."""
+    if isinstance(x, bool) or not isinstance(x, Real):
+        raise ValueError(f"{name} is {x!r}; expected a number")
+    return float(x)
+
+
 def check_arguments(model: GPT, corpus: Corpus, recipe: Recipe) -> None:
     """ValueError, naming the argument, for what cannot be trained. Chapter 8."""
     _, lr, beta1, beta2, eps, *_ = recipe
@@ -660,7 +668,8 @@ def train(
     it cannot be written or would be lost, FloatingPointError, naming step, parameter
     and remedy. Ch. 8, :eq:`training-batch`, :eq:`training-adam`, :eq:`training-run`.
     """
-    numbers = float(lr), float(beta1), float(beta2), float(eps)
+    names = "lr", "beta1", "beta2", "eps"
+    numbers = map(check_real, names, (lr, beta1, beta2, eps))
     recipe = Recipe(steps, *numbers, batch_size, threads)
     check_arguments(model, corpus, recipe)
     run = Run(model, corpus, recipe._replace(threads=usable_threads(recipe)))

@@ -1,6 +1,8 @@
 """Many documents at once: batches and threads in training, lanes in sampling."""
 
+import dataclasses
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +12,13 @@ import microgpt
 from microgpt import sampling, training
 from microgpt.sampling import LANES, sample_many
 
+NAMES = Path(__file__).parent.parent / "input.txt"
 ODD = {"n_embd": 12, "n_head": 3, "n_layer": 2, "block_size": 5, "tile": 2}
 
 
 def odd_run(dtype="float64"):
     """A model of odd sizes, whose block_size cuts most names, and its corpus."""
-    corpus = microgpt.load_corpus("input.txt", 42)
+    corpus = microgpt.load_corpus(NAMES)
     config = microgpt.GPTConfig(corpus.size, **ODD, start="asymmetric")
     return microgpt.GPT(config, corpus.rng, dtype), corpus
 
@@ -90,6 +93,26 @@ def test_bad_counts_are_refused(name, value):
     assert np.array_equal(model.weights, before)
 
 
+@pytest.mark.parametrize("name", ["lr", "beta1", "beta2", "eps"])
+@pytest.mark.parametrize("value", [-1, np.nan, np.inf, True, "0.01", None, [0.1], 1j])
+def test_bad_numbers_are_refused(name, value):
+    model, corpus = odd_run()
+    before = model.weights.copy()
+    with pytest.raises(ValueError, match=f"^{name} is .*; expected "):
+        microgpt.train(model, corpus, 2, **{name: value})
+    assert np.array_equal(model.weights, before)
+
+
+def test_documents_in_an_array_are_those_in_a_list():
+    """Also where the run goes round; NumPy's own += would join their letters."""
+    found = []
+    for kind in (list, tuple, np.array):
+        model, corpus = odd_run()
+        part = dataclasses.replace(corpus, docs=kind(corpus.docs[:3]))
+        found.append(microgpt.train(model, part, 4, batch_size=3).tolist())
+    assert found[0] == found[1] == found[2]
+
+
 @pytest.mark.parametrize("prompt", ["", "k", "kar"])
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 5.0])
 def test_many_samples_are_those_of_one_by_one(prompt, temperature):
@@ -106,16 +129,34 @@ def test_many_samples_are_those_of_one_by_one(prompt, temperature):
     assert any(len(text) == ODD["block_size"] for text in found)
 
 
+def one_round(model, corpus, rng, temperature=0.5, prompt=""):
+    return sample_many(model, corpus, rng, 2, temperature, prompt)
+
+
+@pytest.mark.parametrize("draw", [microgpt.sample, one_round])
+def test_a_vocabulary_larger_than_the_models_is_refused(draw):
+    """Its BOS would be looked up behind the end of the embeddings."""
+    model, corpus = odd_run()
+    larger = microgpt.Vocabulary([*corpus.chars, "é"])
+    with pytest.raises(ValueError, match=r"^corpus\.size is 28; expected at most 27"):
+        draw(model, larger, random.Random(1))
+
+
 def test_many_samples_refuse_what_one_refuses():
     model, corpus = odd_run()
     rng = random.Random(1)
     assert sample_many(model, corpus, rng, 0) == []
-    for temperature in (0.0, -1.0, np.inf, np.nan):
-        with pytest.raises(ValueError, match="temperature"):
-            sample_many(model, corpus, rng, 2, temperature)
+    for temperature in (0.0, -1.0, np.inf, np.nan, "0.5", None, [0.5]):
+        for draw in (microgpt.sample, one_round):
+            with pytest.raises(ValueError, match=r"^temperature is .*; expected "):
+                draw(model, corpus, rng, temperature)
     for prompt in ("é", "abcdef"):
         with pytest.raises(ValueError, match=r"prompt|character"):
             sample_many(model, corpus, rng, 2, 0.5, prompt)
+    for prompt in (None, 3, ["a"], b"a"):
+        for draw in (microgpt.sample, one_round):
+            with pytest.raises(TypeError, match=r"^prompt is .*; expected a string"):
+                draw(model, corpus, rng, prompt=prompt)
     for count in (-1, 2.0, True):
         with pytest.raises(ValueError, match="count is"):
             sample_many(model, corpus, rng, count)

@@ -622,8 +622,9 @@ def test_ctrl_c_and_again(command):
     line += " --checkpoint run.safetensors --every 1000"
     process = command.start(line, preexec_fn=default)
     path, seen = command.folder / "run.safetensors", set()
+    deadline = time.monotonic() + 300
     while len(seen) < 3:  # the file of the beginning and two later ones
-        assert process.poll() is None
+        assert process.poll() is None and time.monotonic() < deadline
         seen |= {path.stat().st_mtime_ns} if path.exists() else set()
         time.sleep(0.001)
     process.send_signal(signal.SIGINT)

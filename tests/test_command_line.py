@@ -15,13 +15,14 @@ def run(root, tmp_path):
     """Run `python -m microgpt ...` in an empty folder that holds a small input.txt."""
     (tmp_path / "input.txt").write_text("ava\nanna\n\n  eve \nhannah\n")
 
-    def run(*arguments):
+    def run(*arguments, **more):
         return subprocess.run(
             [sys.executable, "-m", "microgpt", *map(str, arguments)],
             cwd=tmp_path,
             capture_output=True,
             text=True,
             env=os.environ | {"PYTHONPATH": str(root), "TQDM_DISABLE": "1"},
+            **more,
         )
 
     run.folder = tmp_path
@@ -146,6 +147,17 @@ def test_letters_that_the_terminal_does_not_have(run, monkeypatch):
     done = run("train", "--steps", "100", "--samples", "2", "--temperature", "0.01")
     assert done.returncode == 0, done.stderr
     assert "sample  1: \\u674e" in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no preexec_fn")
+def test_a_closed_output_loses_no_file(run):
+    """As `>&-` in a shell leaves it: Python then has no standard output at all."""
+    line = (*SMALL, "--losses", "out.csv", "--save", "m")
+    done = run(*line, preexec_fn=lambda: os.close(1))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert files(run) == ["input.txt", "m", "out.csv"]
+    done = run("--steps", "0", preexec_fn=lambda: os.close(1))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
 
 
 def test_bad_prompt_and_bad_model(run):

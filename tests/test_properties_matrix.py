@@ -118,6 +118,18 @@ def test_the_cache_has_a_folder_for_every_content(tmp_path, monkeypatch):
     assert folder() is None
 
 
+def test_a_user_without_a_home_has_a_cache_where_the_package_is(tmp_path, monkeypatch):
+    """And where that cannot be written, none: not a folder named ~ wherever one is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # knows of no home
+    folder = matrix.kernel_cache.__wrapped__
+    assert folder(tmp_path).startswith(str(tmp_path / "__pycache__"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert folder(tmp_path) is None
+    assert os.listdir(tmp_path) == ["__pycache__"]
+
+
 def test_threads_run_every_share_once():
     seen, own = [], threading.get_ident()
     for count in (1, 2, 5):
