@@ -117,6 +117,26 @@ def test_definitions_stay_on_the_page_and_each_term_is_marked_once(open_page, wi
         assert 0 <= box["x"] < left + 1 < right <= width, "under its word"
 
 
+@pytest.mark.parametrize("width", [375, 1280])
+def test_no_line_begins_with_the_comma_of_a_formula(open_page, width):
+    page = open_page(CHAPTER, width=width)
+    page.locator("mjx-container").first.wait_for()
+    followed, torn = page.evaluate(
+        """() => {
+            const all = [...document.querySelectorAll('article span.math')].filter(
+                m => m.offsetParent && /^[,.;:)]/.test(m.nextSibling?.data ?? ''));
+            return [all.length, all.filter(m => {
+                const comma = document.createRange();
+                comma.setStart(m.nextSibling, 0);
+                comma.setEnd(m.nextSibling, 1);
+                const end = m.getBoundingClientRect().right;
+                return comma.getBoundingClientRect().left < end - 1;
+            }).map(m => m.closest('p, li, td').textContent)];
+        }"""
+    )
+    assert followed > 20 and torn == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_figure_has_its_caption(open_page, scheme):
     page = open_page(CHAPTER, scheme=scheme)
