@@ -16,6 +16,10 @@ from pathlib import Path
 
 MATHJAX = "sphinx-mathjax-offline"
 
+INLINE = re.compile(
+    r'[(“]?<span class="math notranslate nohighlight">[^<]*</span>[-,.;:?!)”’]*'
+)
+
 
 def use_local_mathjax(app, config):
     """Point every page at the MathJax that `copy_mathjax` puts into _static."""
@@ -61,11 +65,15 @@ def drop_mathjax(app, page, template, context, doctree):
 
 
 def mend_page(app, page, template, context, doctree):
-    """Take out roles that bibliographies may not have, and Thebe's settings."""
+    """Take out roles that bibliographies may not have, and Thebe's settings.
+
+    Inline mathematics gets into one line with the brackets and commas that touch it.
+    """
     body = context.get("body")
     if not body:
         return
     body = re.sub(r' role="(list|doc-biblioentry|doc-backlink)"', "", body)
+    body = INLINE.sub(r'<span class="one-line">\g<0></span>', body)
     context["body"] = re.sub(
         r'<script type="text/x-thebe-config">.*?</script>', "", body, flags=re.S
     )

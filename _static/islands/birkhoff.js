@@ -162,6 +162,9 @@
           logits[i][j] = Number(input.value);
           iterate();
         },
+        change: () => { // whoever leaves the field sees the number that counts
+          if (!input.checkValidity()) input.value = logits[i][j];
+        },
       });
       return input;
     }

@@ -296,7 +296,11 @@ def test_edited_logits_are_iterated(open_island):
     logits[1, 2] = -1.5
     field = box.get_by_label("logit of row 1, column 2")
     field.fill("-1.5")
-    field.fill("")  # not a number: the last one stays
+    for wrong in ("", "50.1"):  # no number, or too large: the last one stays
+        field.fill(wrong)
+        assert not field.evaluate("e => e.checkValidity()")
+        field.press("Tab")
+        assert field.input_value() == "-1.5"
     matrix = box.locator("table").last
     press(box, "Next")
     columns = np.array(numbers(matrix)[-1][:3])

@@ -34,6 +34,17 @@ def test_equation_and_code_stand_side_by_side_where_there_is_room(open_page, wid
     page.wait_for_url("**#equation-rmsnorm-forward")
 
 
+@pytest.mark.parametrize("width", [1280, 1366])
+def test_code_beside_the_contents_need_not_be_scrolled(open_page, width):
+    page = open_page(CHAPTER, width=width)
+    assert page.locator(".bd-sidebar-secondary").is_visible()
+    widths = page.locator(".cell_input pre").evaluate_all(
+        "all => all.map(e => [e.scrollWidth, e.clientWidth, e.textContent])"
+    )
+    assert max(len(line) for *_, text in widths for line in text.split("\n")) == 88
+    assert [text for there, room, text in widths if there > room] == []
+
+
 @pytest.mark.parametrize("width", [375, 1280])
 def test_elsewhere_the_card_is_a_folded_line_above_the_code(open_page, width):
     page = open_page(CHAPTER, width=width)
@@ -104,6 +115,35 @@ def test_definitions_stay_on_the_page_and_each_term_is_marked_once(open_page, wi
         box = page.locator(".hint-text").nth(i).bounding_box()
         right = box["x"] + box["width"]
         assert 0 <= box["x"] < left + 1 < right <= width, "under its word"
+
+
+@pytest.mark.parametrize("width", [375, 1280])
+def test_no_line_begins_with_the_comma_of_a_formula(open_page, width):
+    page = open_page(CHAPTER, width=width)
+    page.locator("mjx-container").first.wait_for()
+    followed, torn = page.evaluate(
+        """() => {
+            const all = [...document.querySelectorAll('article span.math')].filter(
+                m => m.offsetParent && /^[,.;:)]/.test(m.nextSibling?.data ?? ''));
+            return [all.length, all.filter(m => {
+                const comma = document.createRange();
+                comma.setStart(m.nextSibling, 0);
+                comma.setEnd(m.nextSibling, 1);
+                const end = m.getBoundingClientRect().right;
+                return comma.getBoundingClientRect().left < end - 1;
+            }).map(m => m.closest('p, li, td').textContent)];
+        }"""
+    )
+    assert followed > 20 and torn == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_figure_has_its_caption(open_page, scheme):
+    page = open_page(CHAPTER, scheme=scheme)
+    captions = page.locator("figure[id] figcaption")
+    assert captions.count() == page.locator("figure[id]").count() > 2
+    for i in range(captions.count()):
+        assert captions.nth(i).is_visible(), captions.nth(i).text_content()
 
 
 def test_dark_pages_show_figures_in_light_ink(open_page):
