@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 import microgpt
-from microgpt.matrix import matmul
+from microgpt.matrix import column_major, matmul
 from microgpt.rmsnorm import rmsnorm
 from microgpt.training import adam
 
@@ -103,7 +103,8 @@ def bandwidths(caches: dict[str, int]) -> dict[str, float]:
     sizes["memory"] = min(8 * max(caches.values()), 512 << 20)
     found = {}
     for level, size in sizes.items():
-        x = np.ones(size // 4, "float32")
+        x = column_major(size // 4, dtype="float32")
+        x[:] = 1
         times = max(1, (64 << 20) // size)
         took = seconds(lambda x=x, times=times: read(x, times))
         found[level] = size * times / took / 1e9

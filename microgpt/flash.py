@@ -5,6 +5,7 @@
 # %% chapters/06_flash_attention.ipynb #32c9ed03
 import math
 from collections import namedtuple
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -238,9 +239,13 @@ def flash_shapes(d: int, tile: int, n_head: int, n: int) -> FlashWorkspace:
 
 
 def flash_workspace(d: int, tile: int, n_head: int, n: int, dtype) -> FlashWorkspace:
-    """Zero-filled arrays of `flash_shapes`. Chapter 6."""
+    """Zero-filled arrays of `flash_shapes`, one behind the other. Chapter 6."""
     shapes = flash_shapes(d, tile, n_head, n)
-    return FlashWorkspace(*(column_major(*shape, dtype=dtype) for shape in shapes))
+    ends = [0, *accumulate(math.prod(shape) for shape in shapes)]
+    buffer = column_major(ends[-1], dtype=dtype)
+    parts = (buffer[start:end] for start, end in pairwise(ends))
+    reshaped = map(lambda x, shape: x.reshape(shape, order="F"), parts, shapes)
+    return FlashWorkspace(*reshaped)
 
 
 # %% chapters/06_flash_attention.ipynb #ae8d6959

@@ -33,6 +33,7 @@ from microgpt.hyper_connections import (
 from microgpt.matrix import (
     below_maximum,
     check_size,
+    column_major,
     columns,
     exponential,
     inlined,
@@ -139,7 +140,7 @@ def views(flat: np.ndarray, shapes):
 
 def allocate(shapes, dtype):
     """Zero-filled `views` into a buffer of their own, of type `dtype`. Chapter 7."""
-    return views(np.zeros(count(shapes), dtype), shapes)
+    return views(column_major(count(shapes), dtype=dtype), shapes)
 
 
 # %% chapters/07_model.ipynb #5eb5f546
@@ -366,8 +367,9 @@ class Network:
         if str(np.dtype(dtype)) not in ("float32", "float64"):
             raise ValueError(f'dtype is {dtype!r}; expected "float64" or "float32"')
         self.config, self.dtype = config, np.dtype(dtype)
-        self.weights = np.zeros(parameter_count(config), dtype)
-        self.gradient = np.zeros_like(self.weights)
+        self.weights, self.gradient = (
+            column_major(parameter_count(config), dtype=dtype) for _ in range(2)
+        )
         self.parameters = views(self.weights, parameter_shapes(config))
         self.gradients = views(self.gradient, parameter_shapes(config))
         self.params = named_parameters(self.parameters)

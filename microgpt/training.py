@@ -15,7 +15,7 @@ from collections import namedtuple
 from contextlib import contextmanager
 from dataclasses import asdict
 from errno import EEXIST
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from numbers import Real
 from pathlib import Path
 
@@ -25,6 +25,14 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from tqdm import tqdm
 
+from microgpt.matrix import (
+    check_size,
+    column_major,
+    compiled,
+    in_threads,
+    inlined,
+    kernel,
+)
 from microgpt.model import (
     GPT,
     Activations,
@@ -45,7 +53,6 @@ from microgpt.model import (
 # %% chapters/08_training.ipynb #09dbb5e6
 from .data import Corpus, token_ids
 from .flash import FlashWorkspace
-from .matrix import check_size, compiled, in_threads, inlined, kernel
 
 
 # %% chapters/08_training.ipynb #3a7cd8ed
@@ -157,10 +164,11 @@ def training_state(model: GPT, batch_size: int = 1, threads: int = 1) -> State:
     """
     model.known = 0
     groups, documents = -(-batch_size // GROUP), min(batch_size, GROUP)
+    zeros = partial(column_major, dtype=model.dtype)
     weights, own = model.weights, parameter_shapes(model.config)
-    gradients = np.zeros((groups, len(weights)), model.dtype)
+    gradients = zeros(len(weights), groups).T
     a, w = (
-        [record(np.zeros(count(shapes), model.dtype), shapes) for _ in range(threads)]
+        [record(zeros(count(shapes)), shapes) for _ in range(threads)]
         for shapes in (
             activation_shapes(model.config, documents),
             workspace_shapes(model.config, documents),
@@ -168,7 +176,7 @@ def training_state(model: GPT, batch_size: int = 1, threads: int = 1) -> State:
     )
     return State(
         record(weights, own), gradients.view(record_type(own, model.dtype))[:, 0],
-        weights, gradients, np.zeros_like(weights), np.zeros_like(weights),
+        weights, gradients, zeros(len(weights)), zeros(len(weights)),
         a, w, np.zeros(groups), np.zeros(1, np.int64),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import microgpt
 from microgpt import model, sampling, training
+from microgpt.flash import flash_workspace
 
 FEW = st.integers(2, 7)  # sizes of 1 have tests of their own: numba compiles anew
 TOKENS = [4, 2, 0, 3, 3, 1, 4, 2]
@@ -22,6 +23,23 @@ TOKENS = [4, 2, 0, 3, 3, 1, 4, 2]
 def documents(rng, count, most=4):
     """The columns after the last one of each document."""
     return np.cumsum(rng.integers(1, most + 1, count))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_memory_begins_with_a_cache_line(dtype):
+    """The model's, what training adds, and the workspace of long sequences."""
+    gpt = microgpt.GPT(microgpt.GPTConfig(27), random.Random(1), dtype)
+    state = training.training_state(gpt, 9, 2)
+    arrays = [gpt.weights, gpt.gradient, gpt.activations[0], gpt.workspace[0]]
+    arrays += [
+        state.gradients,
+        state.m,
+        state.v,
+        state.a[0]["x"],
+        state.w[1]["weights"],
+    ]
+    arrays += [flash_workspace(3, 5, 2, 9, dtype)[0]]
+    assert [x.ctypes.data % 64 for x in arrays] == [0] * len(arrays)
 
 
 @given(draws(), FEW, FEW, sizes(3), st.booleans())
