@@ -15,10 +15,10 @@ NAMES = ("book_f32", "jax_scan_f32", "torch_eager_f32")
 
 
 def steps_for(setting: dict) -> int:
-    """Few enough that every point takes a fraction of a second."""
+    """So many that the start of a run does not count, in about a second a round."""
     size = setting.get("block_size", 16) / 16 * setting.get("batch_size", 1)
     size *= setting.get("n_layer", 1) * setting.get("n_embd", 16) / 16
-    return max(10, int(200 / size))
+    return max(200, int(1000 / size))
 
 
 def measure(quick: bool, threads: int) -> dict:

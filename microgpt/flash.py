@@ -238,14 +238,15 @@ def flash_shapes(d: int, tile: int, n_head: int, n: int) -> FlashWorkspace:
     return FlashWorkspace(**shapes)
 
 
+# %% chapters/06_flash_attention.ipynb #f1a5b0f2
 def flash_workspace(d: int, tile: int, n_head: int, n: int, dtype) -> FlashWorkspace:
     """Zero-filled arrays of `flash_shapes`, one behind the other. Chapter 6."""
     shapes = flash_shapes(d, tile, n_head, n)
     ends = [0, *accumulate(math.prod(shape) for shape in shapes)]
     buffer = column_major(ends[-1], dtype=dtype)
-    parts = (buffer[start:end] for start, end in pairwise(ends))
-    reshaped = map(lambda x, shape: x.reshape(shape, order="F"), parts, shapes)
-    return FlashWorkspace(*reshaped)
+    parts = zip(pairwise(ends), shapes, strict=True)
+    arrays = (buffer[i:j].reshape(shape, order="F") for (i, j), shape in parts)
+    return FlashWorkspace(*arrays)
 
 
 # %% chapters/06_flash_attention.ipynb #ae8d6959
